@@ -1,0 +1,227 @@
+"""Every failure a user can meet: a stable reason, one sentence with figures, and a remedy.
+
+The same object travels from the cluster adapter to REST (problem+json, RFC 9457), the Lab
+notification, the command line and the log; nothing on the way rewrites it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ElasticError(Exception):
+    """Base of all errors that are shown to users.
+
+    Attributes
+    ----------
+    reason
+        Machine-readable, stable, CamelCase; the same in conditions, REST bodies and events.
+    message
+        One sentence that says what happened, with figures.
+    remedy
+        One sentence that says what to do next.
+    status
+        The HTTP status under which REST reports it.
+    retry
+        Whether the same request may succeed later without a change.
+    """
+
+    reason: ClassVar[str] = "Error"
+    status: ClassVar[int] = 500
+    retry: ClassVar[bool] = False
+    remedy: str = ""
+
+    def __init__(self, message: str, remedy: str = "", *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy or type(self).remedy
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def to_problem(self) -> dict[str, Any]:
+        """The body of an ``application/problem+json`` response."""
+        problem: dict[str, Any] = {
+            "type": f"urn:jupyter-elastic:{self.reason}",
+            "title": self.message,
+            "status": self.status,
+            "detail": str(self),
+            "reason": self.reason,
+            "remedy": self.remedy,
+            "retry": self.retry,
+            # What jupyter_server's own clients look for:
+            "message": str(self),
+        }
+        if self.field:
+            problem["field"] = self.field
+        return problem
+
+
+class BadRequest(ElasticError):
+    """The request itself is wrong; nothing was started or changed."""
+
+    reason, status = "BadRequest", 400
+    remedy = "Correct the request; nothing was changed."
+
+
+class BadQuantity(BadRequest):
+    """A CPU or memory quantity that cannot be read."""
+
+    reason = "BadQuantity"
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        super().__init__(
+            f"{field}: {shown} is not a usable quantity.", _sentence(remedy), field=field
+        )
+
+
+class OutOfRange(BadRequest):
+    """Readable, but outside what the template offers."""
+
+    reason = "OutOfRange"
+
+
+class BadTemplate(BadRequest):
+    """A template that does not follow the schema; ``field`` is the path inside it."""
+
+    reason = "BadTemplate"
+
+
+class UnknownTemplate(ElasticError):
+    """No template of this name."""
+
+    reason, status = "UnknownTemplate", 404
+
+
+class UnknownKernel(ElasticError):
+    """No kernel of this id that this owner may see."""
+
+    reason, status = "UnknownKernel", 404
+    remedy = "It may have ended; list your kernels to see what is there."
+
+
+class KernelExists(ElasticError):
+    """A kernel of this id exists already."""
+
+    reason, status = "KernelExists", 409
+    remedy = "Attach to it, or leave the id out to get a new one."
+
+
+class Conflict(ElasticError):
+    """Somebody else changed the object first; read it again and decide anew."""
+
+    reason, status, retry = "Conflict", 409, True
+    remedy = "Try again."
+
+
+class Gone(ElasticError):
+    """The pod or its agent is no longer there."""
+
+    reason, status = "Gone", 410
+    remedy = "Start a new kernel."
+
+
+class NotRunning(ElasticError):
+    """The kernel is in a phase in which this cannot be done."""
+
+    reason, status, retry = "NotRunning", 409, True
+
+
+class QuotaFull(ElasticError):
+    """The machine or the quota has no room for what was asked."""
+
+    reason, status, retry = "QuotaFull", 429, True
+    remedy = "Stop a kernel you no longer need, or ask for less."
+
+
+class ShrinkUnderUse(ElasticError):
+    """Memory would be lowered under what the kernel uses now."""
+
+    reason, status = "ShrinkUnderUse", 409
+
+
+class ResizeUnsupported(ElasticError):
+    """This resource cannot be changed while the kernel runs."""
+
+    reason, status = "ResizeUnsupported", 409
+
+
+class NoGpu(OutOfRange):
+    """A GPU was asked for where the template or the cluster offers none."""
+
+    reason = "NoGpu"
+
+
+class AgentUnreachable(ElasticError):
+    """The agent of a pod did not answer in time."""
+
+    reason, status, retry = "AgentUnreachable", 503, True
+
+
+class AgentTimeout(ElasticError):
+    """A pod was created but its agent did not come up; carries the last lines of its log."""
+
+    reason, status = "AgentTimeout", 504
+
+
+class BadInterpreter(ElasticError):
+    """The template's interpreter cannot run an agent (missing, no pyzmq, no ipykernel)."""
+
+    reason, status = "BadInterpreter", 422
+
+
+class StartFailed(ElasticError):
+    """The kernel process did not start; the sentence has its last words."""
+
+    reason, status = "StartFailed", 502
+
+
+class NoEncryption(ElasticError):
+    """Encrypted kernel channels are required, and the kernel or this server cannot have them."""
+
+    reason, status = "NoEncryption", 422
+    remedy = (
+        "Use ipykernel 7.3 or newer in the template's environment and jupyter_client 8.9 or newer "
+        'here, or set c.ElasticKernels.channel_encryption = "auto".'
+    )
+
+
+class StartCancelled(ElasticError):
+    """The kernel was deleted while it started."""
+
+    reason, status = "StartCancelled", 409
+    remedy = "Start it again when you need it."
+
+
+class StarterLost(ElasticError):
+    """The server that started a kernel ended before the kernel was up."""
+
+    reason, status, retry = "StarterLost", 410, True
+    remedy = "Start a new one."
+
+
+class Forbidden(ElasticError):
+    """The caller may not do this."""
+
+    reason, status = "Forbidden", 403
+
+
+class Opening(ElasticError):
+    """The server has just started and still looks at its cluster."""
+
+    reason, status, retry = "Opening", 503, True
+    remedy = "Try again in a moment."
+
+
+class Unsupported(ElasticError):
+    """This machine lacks something the product needs; names it."""
+
+    reason, status = "Unsupported", 501
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else text + "."

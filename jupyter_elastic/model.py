@@ -1,0 +1,232 @@
+"""The plain data that all layers share: template, pod, kernel. No IO, no clock.
+
+Times are seconds since the epoch (UTC). Structs are frozen: a change is a new value made with
+``msgspec.structs.replace`` and written by compare-and-swap on ``version``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from typing import Any, Literal
+
+import msgspec
+
+from .resources import Resources
+
+
+class PodPhase(str, Enum):
+    """``warming -> warm -> claimed -> gone``. A claimed pod never returns to the pool."""
+
+    WARMING = "warming"
+    WARM = "warm"
+    CLAIMED = "claimed"
+    GONE = "gone"
+
+
+class KernelPhase(str, Enum):
+    """Where a kernel is in its life; ``reason`` and ``message`` say why."""
+
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    MOVING = "Moving"
+    STOPPED = "Stopped"
+    FAILED = "Failed"
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a template offers of CPU (millicores) or memory (bytes)."""
+
+    minimum: int
+    default: int
+    maximum: int
+    choices: tuple[int, ...] = ()
+
+
+class GpuRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a template offers of GPUs: the kinds, and how many (0 = none)."""
+
+    kinds: tuple[str, ...] = ()
+    default: int = 0
+    maximum: int = 0
+
+
+class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The resources a template offers."""
+
+    cpu: Range
+    memory: Range
+    gpu: GpuRange = GpuRange()
+
+    def default(self) -> Resources:
+        """What a kernel gets that asks for nothing."""
+        from .resources import Gpu
+
+        gpu = Gpu(self.gpu.kinds[0], self.gpu.default) if self.gpu.default else None
+        return Resources(cpu=self.cpu.default, memory=self.memory.default, gpu=gpu)
+
+
+class IdlePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the agent ends a kernel by itself. Seconds; 0 means never. Busy is never idle."""
+
+    cull_after: float = 0
+    max_age: float = 0
+    cull_connected: bool = True
+
+
+class PoolPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many warm pods are kept, and how long (seconds) one may wait before it is renewed."""
+
+    size: int = 0
+    ttl: float = 3600
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an admin offers. One template = one kernelspec of the same name.
+
+    Exactly one of ``interpreter`` (a Python with ipykernel) and ``argv`` (any kernel; one of the
+    words is ``{connection_file}``) says what runs.
+    """
+
+    name: str
+    display_name: str
+    description: str = ""
+    icon: str | None = None
+    language: str = "python"
+    interpreter: str | None = None
+    argv: tuple[str, ...] = ()
+    interrupt_mode: Literal["signal", "message"] = "signal"
+    image: str | None = None
+    env: dict[str, str] = {}
+    working_directory: str | None = None
+    preload: tuple[str, ...] = ()
+    resources: Offer
+    idle: IdlePolicy = IdlePolicy()
+    pool: PoolPolicy = PoolPolicy()
+    metadata: dict[str, Any] = {}
+
+    @property
+    def hash(self) -> str:
+        """Identifies what a *warm pod* of this template looks like.
+
+        Fields that matter only from the claim on (resources, idle and pool policy, words for
+        people) are left out, so that changing them does not throw warm pods away.
+        """
+        what = (
+            self.language,
+            self.interpreter,
+            self.argv,
+            self.image,
+            sorted(self.env.items()),
+            self.preload,
+        )
+        return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:16]
+
+
+class AgentAddress(msgspec.Struct, frozen=True):
+    """Where a pod's agent listens, and its public CurveZMQ key (Z85)."""
+
+    endpoint: str
+    public_key: str
+
+
+class Pod(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox as the cluster sees it now."""
+
+    name: str
+    uid: str
+    version: str = ""
+    template: str
+    template_hash: str
+    phase: PodPhase = PodPhase.WARMING
+    reason: str = ""
+    message: str = ""
+    created: float
+    warm_since: float | None = None
+    kernel_id: str | None = None
+    resources: Resources
+    """What is enforced now, without the agent's overhead."""
+    overhead: int = 0
+    """Bytes that agent, zygote and spare need; added on top of ``resources.memory``."""
+    agent: AgentAddress | None = None
+    restarts: int = 0
+    """How often everything in the pod was killed and the agent brought back in place."""
+    warnings: tuple[str, ...] = ()
+    gpu_ids: tuple[str, ...] = ()
+    """Devices given to this pod at claim, exclusively (local; for ``CUDA_VISIBLE_DEVICES``)."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One dated line of a start's progress."""
+
+    time: float
+    name: str
+    """``queued``, ``created``, ``claimed``, ``agent-up``, ``warning``, ``kernel-up``, ``failed``"""
+    message: str = ""
+
+
+class Resize(msgspec.Struct, frozen=True, kw_only=True):
+    """How the last resize of a kernel stands. A condition, not a phase."""
+
+    state: Literal["InProgress", "Done", "Refused"]
+    reason: str = ""
+    message: str = ""
+    time: float = 0
+
+
+class SessionRef(msgspec.Struct, frozen=True):
+    """A Jupyter session bound to the kernel, so that another server can restore it."""
+
+    id: str
+    path: str
+    name: str = ""
+    type: str = "notebook"
+
+
+class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a user's kernel. Lives in the cluster, never only in a server."""
+
+    kernel_id: str
+    owner: str
+    template: str
+    version: str = ""
+    name: str = ""
+    path: str = ""
+    resources: Resources
+    """What the user asked for; what the kernel gets, or its start fails."""
+    actual: Resources | None = None
+    """What was last seen to be enforced."""
+    phase: KernelPhase = KernelPhase.QUEUED
+    reason: str = ""
+    message: str = ""
+    pod: str | None = None
+    start: Literal["warm", "cold"] | None = None
+    created: float
+    deadline: float = 0
+    """Until when the starter must have reached Running; then another may take over."""
+    lone: bool = False
+    """Started by a client without a server, and ends with it: servers leave its life to that."""
+    restarts: int = 0
+    resize: Resize | None = None
+    steps: tuple[Step, ...] = ()
+    sessions: tuple[SessionRef, ...] = ()
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """A quota and what of it is taken. GPUs by kind."""
+
+    total: Resources
+    used: Resources
+    gpus: dict[str, int] = {}
+    gpus_used: dict[str, int] = {}
+
+
+class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
+    """By what means limits hold here; shown to users, because the weaker ones must be declared."""
+
+    memory: str
+    """``cgroup-v2``, ``cgroup-v1``, ``kubelet`` or ``watchdog`` (the agent samples RSS)."""
+    cpu: str
+    """``cgroup-v2``, ``cgroup-v1``, ``kubelet`` or ``affinity`` (whole cores only)."""
+    note: str = ""
