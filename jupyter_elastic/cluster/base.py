@@ -1,0 +1,239 @@
+"""The port: the only door to infrastructure. Small; everything clever is written above it, once.
+
+Two adapters implement it, :mod:`jupyter_elastic.cluster.local` (a pod is an agent and its
+processes on this machine) and later ``kubernetes``. ``tests/contract`` runs the same suite
+against each.
+
+Promises that hold for every adapter:
+
+* Names and ids are unique for ever; a deleted pod or kernel never comes back.
+* ``version`` changes with every write; writes that carry a stale one raise
+  :class:`~jupyter_elastic.errors.Conflict` and change nothing.
+* Deleting what is gone is no error. Deleting a kernel ends its pod and all its processes.
+* Events arrive in order per object, on the loop that called :meth:`Cluster.open`, and
+  :meth:`Cluster.pods` / :meth:`Cluster.kernels` already show what an event tells.
+* No method blocks the loop for more than 50 ms.
+* Failures are :class:`~jupyter_elastic.errors.ElasticError` subclasses, named per method.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from ..model import Capacity, Enforcement, Kernel, Pod, Template
+from ..resources import Resources
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in the cluster changed. ``new`` is None when the object is gone for good."""
+
+    kind: Literal["pod", "kernel", "capacity"]
+    name: str
+    """Pod name or kernel id; empty for capacity."""
+    old: Pod | Kernel | None = None
+    new: Pod | Kernel | None = None
+
+
+Listener = Callable[[Change], None]
+"""Called on the loop; must not block; must not raise."""
+
+
+class Agent(Protocol):
+    """A conversation with one pod's agent; see :mod:`jupyter_elastic.agent.protocol`."""
+
+    async def call(self, op: str, timeout: float = 10.0, **fields: Any) -> dict[str, Any]:
+        """Send a request and return the reply's fields.
+
+        Raises
+        ------
+        AgentUnreachable
+            No answer within ``timeout`` seconds.
+        ElasticError
+            The agent refused; its reason and message are kept.
+        """
+
+    def on_event(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Be told the agent's events (kernel-exited, kernel-restarted ...); returns a disposer."""
+
+    def close(self) -> None:
+        """End the conversation; the agent goes on."""
+
+
+class Cluster(ABC):
+    """Where pods run."""
+
+    name: str
+    """``local`` or ``kubernetes``."""
+
+    inherits_environment: bool = False
+    """Whether a kernel gets the server's environment, as a plain local kernel does."""
+
+    # -- life ------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Read the present state and begin to watch. Called once, before all else.
+
+        Raises
+        ------
+        Unsupported
+            This machine lacks something; the sentence names it.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop watching and release handles. Pods and kernels run on."""
+
+    # -- reading: a cache kept fresh by the watch ------------------------------------------
+
+    @abstractmethod
+    def pods(self) -> Mapping[str, Pod]:
+        """All pods by name, as last seen. Do not change the mapping."""
+
+    @abstractmethod
+    def kernels(self) -> Mapping[str, Kernel]:
+        """All kernels by id, of every owner, as last seen. Do not change the mapping."""
+
+    @abstractmethod
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Be told every change from now on; returns a disposer."""
+
+    @abstractmethod
+    async def refresh(self) -> None:
+        """Return once the cache shows everything written, by anyone, before this call."""
+
+    @abstractmethod
+    async def capacity(self) -> Capacity:
+        """The quota and what of it is taken by all pods."""
+
+    @abstractmethod
+    def enforcement(self) -> Enforcement:
+        """By what means limits hold here."""
+
+    @abstractmethod
+    def gpu_kinds(self) -> tuple[str, ...]:
+        """Kinds of GPU that exist here; empty when there are none."""
+
+    # -- pods ------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
+        """Create a pod, to be warm later. Returns at once with phase ``warming``.
+
+        With ``kernel`` the pod is born for it (a cold start): sized for the kernel's resources,
+        already bound to it, and never in the pool; it still passes through ``warming`` and
+        becomes ``claimed`` when its agent is up.
+
+        Raises
+        ------
+        QuotaFull
+            No room, with the figures.
+        BadInterpreter
+            The template's interpreter does not exist or cannot run an agent.
+        """
+
+    @abstractmethod
+    async def wait_pod(self, name: str, timeout: float) -> Pod:
+        """Return the pod once it is ``warm`` or ``claimed`` with an agent address.
+
+        Raises
+        ------
+        AgentTimeout
+            Not in time, or it ended first; with the last lines of its log.
+        BadInterpreter
+            It ended because the interpreter lacks something; the remedy says what to install.
+        """
+
+    @abstractmethod
+    async def claim_pod(self, pod: Pod, kernel: Kernel) -> Pod:
+        """Compare-and-swap ``warm -> claimed`` for ``kernel`` (invariant 1 of the design).
+
+        Raises
+        ------
+        Conflict
+            ``pod`` is not as given any more, or not warm. Nothing was changed.
+        QuotaFull
+            No room for the kernel's resources, with the figures. Nothing was changed: the pod
+            stays warm.
+        QuotaFull, NoGpu
+            Where GPUs are given at claim: none is free, or there are none. Nothing was changed.
+        """
+
+    @abstractmethod
+    async def resize_pod(self, pod: Pod, resources: Resources) -> Pod:
+        """Set the limits of a claimed pod, live. Returns the pod as enforced.
+
+        CPU and memory only; GPUs are given at claim (locally) or at creation.
+
+        Raises
+        ------
+        QuotaFull
+            No room for the growth, with the figures; limits stay as they were.
+        ShrinkUnderUse
+            Memory would be under current use, with the figures; limits stay as they were.
+        ResizeUnsupported
+            Other GPUs than the kernel has were asked for.
+        Conflict, Gone
+            The pod is not as given any more.
+        """
+
+    @abstractmethod
+    async def delete_pod(self, name: str, reason: str = "") -> None:
+        """End a pod with everything in it. Idempotent."""
+
+    @abstractmethod
+    async def dial(self, pod: Pod) -> Agent:
+        """Open an authenticated, encrypted conversation with the pod's agent.
+
+        Raises
+        ------
+        Gone
+            The pod has no agent any more.
+        """
+
+    @abstractmethod
+    async def pod_log(self, name: str, lines: int = 50) -> str:
+        """The last lines the pod's agent and zygote wrote; empty when there is none."""
+
+    # -- kernels ---------------------------------------------------------------------------
+
+    @abstractmethod
+    async def create_kernel(self, kernel: Kernel) -> Kernel:
+        """Record a kernel. Whoever's call returns may start it (invariant 2 of the design).
+
+        Raises
+        ------
+        KernelExists
+            The id is taken.
+        """
+
+    @abstractmethod
+    async def update_kernel(self, kernel: Kernel) -> Kernel:
+        """Write the record if its ``version`` is still the stored one; returns it re-versioned.
+
+        Raises
+        ------
+        Conflict
+            It changed since, or it is gone.
+        """
+
+    @abstractmethod
+    async def delete_kernel(self, kernel_id: str) -> None:
+        """Remove the record and end its pod with everything in it. Idempotent."""
+
+    # -- controllers -----------------------------------------------------------------------
+
+    @abstractmethod
+    async def acquire_lease(self, name: str) -> bool:
+        """Try to be, or stay, the one holder of ``name``. Call it again within 10 s to keep it.
+
+        Also tells warm pods that a controller is there; without one they end by themselves.
+        """
+
+    @abstractmethod
+    async def release_lease(self, name: str) -> None:
+        """Let another take over at once. Idempotent."""
