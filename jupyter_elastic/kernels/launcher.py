@@ -1,0 +1,507 @@
+"""The life of a kernel over any cluster: start (warm or cold), move, restart, resize, stop.
+
+No Jupyter server here: the provisioner, the managers, the command line and lone clients all go
+through this one place, and all it knows stands in the cluster's records. The two invariants of a
+start (docs/architecture.md) are kept here:
+
+1. a pod has at most one kernel: :meth:`Cluster.claim_pod` is a compare-and-swap;
+2. a kernel has at most one live pod: only whoever's :meth:`Cluster.create_kernel` returned goes
+   on, and the pod's name is written to the record before the kernel runs any user code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ..cluster.base import Agent, Cluster
+from ..errors import (
+    AgentTimeout,
+    Conflict,
+    ElasticError,
+    Gone,
+    NoEncryption,
+    NotRunning,
+    StartCancelled,
+    StartFailed,
+    UnknownKernel,
+)
+from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Template
+from ..resources import Resources
+from .progress import Progress
+
+CLAIM_ATTEMPTS = 3
+"""Claims lost to others before a start goes cold."""
+WRITE_ATTEMPTS = 5
+
+
+class StartArgs(msgspec.Struct, kw_only=True):
+    """What a kernel process is given, besides its resources. Kept in memory only."""
+
+    key: str
+    """The HMAC key of the kernel's messages."""
+    env: dict[str, str]
+    inherit: bool = False
+    """Whether ``env`` comes on top of the pod's own environment, or is the whole of it."""
+    cwd: str | None = None
+    curve: dict[str, str] | None = None
+    """``{publickey, secretkey}`` (Z85) to encrypt the kernel's channels, where it can."""
+    require_curve: bool = False
+    """Refuse a kernel whose channels would not be encrypted."""
+    on_death: str = "restart"
+    """``restart``: the agent brings a kernel that dies back. ``report``: it stays dead."""
+    cull_after: float | None = None
+    """Overrides the template's idle time (lone clients, which nobody else cleans up after)."""
+    client: dict[str, int] | None = None
+    """``{pid, start_ticks}`` of a process of this machine; the kernel ends when it is gone."""
+
+
+class Launched(msgspec.Struct, frozen=True):
+    """A kernel that runs: its record, its pod, and its connection file's content."""
+
+    kernel: Kernel
+    pod: Pod
+    connection: dict[str, Any]
+
+
+class Launcher:
+    """See the module. One per process.
+
+    Parameters
+    ----------
+    cluster
+        Where pods run; open.
+    start_timeout
+        Seconds a start may take.
+    clock
+        Seconds since the epoch; injected by tests.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        start_timeout: float = 120.0,
+        log: logging.Logger | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.cluster = cluster
+        self.start_timeout = start_timeout
+        self.log = log or logging.getLogger(__name__)
+        self.clock = clock
+        self.progress = Progress(cluster, clock)
+
+    # -- start -----------------------------------------------------------------------------
+
+    async def record(self, kernel: Kernel) -> Kernel:
+        """Write the record of a kernel that is about to be launched by this process.
+
+        Raises
+        ------
+        KernelExists
+            Somebody else starts, or runs, a kernel of this id.
+        """
+        now = self.clock()
+        steps = self.progress.begin(kernel.kernel_id, f"Asked for {kernel.resources}.")
+        kernel = replace(
+            kernel,
+            phase=KernelPhase.STARTING,
+            created=kernel.created or now,
+            deadline=now + self.start_timeout,
+            steps=steps,
+        )
+        try:
+            return await self.cluster.create_kernel(kernel)
+        except ElasticError:
+            self.progress.forget(kernel.kernel_id)
+            raise
+
+    async def launch(self, kernel: Kernel, template: Template, args: StartArgs) -> Launched:
+        """Give a recorded kernel a pod and start its process; returns once it answers.
+
+        On failure the pod is deleted and the record says Failed with reason and sentence; on
+        cancellation (the kernel was deleted while it started) both are gone.
+
+        Raises
+        ------
+        ElasticError
+            As the cluster or the agent says it: QuotaFull, BadInterpreter, StartFailed ...
+        """
+        pod: Pod | None = None
+        try:
+            async with asyncio_timeout(self.start_timeout, self._timed_out):
+                pod, start = await self._get_pod(kernel, template)
+                # Invariant 2, before anything of the user runs:
+                kernel = await self._write(
+                    kernel.kernel_id, lambda k: replace(k, pod=pod.name, start=start)
+                )
+                return await self._start_in(pod, kernel, template, args)
+        except asyncio.CancelledError:
+            if kernel.phase is KernelPhase.MOVING:
+                # The server stops; the kernel is not to vanish with it.
+                lost = StartCancelled("The server ended while the kernel moved to another pod.")
+                await asyncio.shield(self.give_up(kernel.kernel_id, lost, pod))
+            else:
+                await asyncio.shield(self._abandon(kernel, pod))
+            raise
+        except ElasticError as error:
+            await asyncio.shield(self.give_up(kernel.kernel_id, error, pod))
+            raise
+        except Exception as error:
+            # Whatever it was: no pod may stay behind that nobody looks after.
+            self.log.exception("Starting kernel %s failed", kernel.kernel_id)
+            failure = StartFailed(
+                f"The start failed by an error of its own ({type(error).__name__}: {error}).",
+                "Look into the server's log.",
+            )
+            await asyncio.shield(self.give_up(kernel.kernel_id, failure, pod))
+            raise failure from error
+        finally:
+            self.progress.wake(kernel.kernel_id)
+
+    async def relaunch(self, kernel: Kernel, template: Template, args: StartArgs) -> Launched:
+        """A new pod for a kernel whose pod is gone; same id, its variables are lost.
+
+        Raises
+        ------
+        Conflict
+            Another server moves it already.
+        """
+        now = self.clock()
+        old = kernel.pod
+        steps = self.progress.begin(kernel.kernel_id, "Its pod is gone; getting another.")
+        kernel = await self.cluster.update_kernel(
+            replace(
+                kernel,
+                phase=KernelPhase.MOVING,
+                pod=None,
+                actual=None,
+                deadline=now + self.start_timeout,
+                steps=steps,
+            )
+        )
+        try:
+            if old:
+                await self.cluster.delete_pod(old, reason="its kernel moved")
+        except ElasticError as error:
+            await self.give_up(kernel.kernel_id, error)
+            raise
+        launched = await self.launch(kernel, template, args)
+        return replace_launched(launched, await self._count_restart(launched.kernel))
+
+    async def _count_restart(self, kernel: Kernel) -> Kernel:
+        return await self._write(
+            kernel.kernel_id, lambda k: replace(k, restarts=k.restarts + 1, reason="", message="")
+        )
+
+    async def _get_pod(self, kernel: Kernel, template: Template) -> tuple[Pod, Any]:
+        """A claimed pod and how it was got: ``warm`` by claim or ``cold`` by creation."""
+        for _ in range(CLAIM_ATTEMPTS):
+            ready = [
+                p
+                for p in self.cluster.pods().values()
+                if p.phase is PodPhase.WARM
+                and p.template == template.name
+                and p.template_hash == template.hash
+            ]
+            if not ready:
+                break
+            # The oldest few are the most settled; random among them keeps claimants apart.
+            ready.sort(key=lambda p: (p.warm_since or p.created, p.name))
+            try:
+                pod = await self.cluster.claim_pod(random.choice(ready[:4]), kernel)
+            except Conflict:
+                await self.cluster.refresh()
+                continue
+            self.progress.add(kernel.kernel_id, "claimed", f"Claimed warm pod {pod.name}.")
+            return pod, "warm"
+        pod = await self.cluster.create_pod(template, kernel=kernel)
+        self.progress.add(kernel.kernel_id, "created", f"No warm pod fits; created pod {pod.name}.")
+        try:
+            pod = await self.cluster.wait_pod(pod.name, self.start_timeout)
+        except (asyncio.CancelledError, ElasticError):
+            await asyncio.shield(self.cluster.delete_pod(pod.name, reason="the start was ended"))
+            raise
+        self.progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
+        return pod, "cold"
+
+    async def _start_in(
+        self, pod: Pod, kernel: Kernel, template: Template, args: StartArgs
+    ) -> Launched:
+        agent = await self.cluster.dial(pod)
+        if args.require_curve and (not args.curve or not (await agent.call("hello"))["curve"]):
+            raise NoEncryption("The kernel's channels cannot be encrypted, and that is required.")
+        # A refusal for want of room must come before user code runs.
+        pod = await self.cluster.resize_pod(pod, kernel.resources)
+        reply = await agent.call(
+            "start", timeout=self.start_timeout, **self._start_fields(pod, kernel, template, args)
+        )
+        for warning in pod.warnings:
+            self.progress.add(kernel.kernel_id, "warning", warning)
+        self.progress.add(
+            kernel.kernel_id, "kernel-up", f"The kernel answers ({reply.get('how', '')})."
+        )
+        steps = self.progress.of(kernel.kernel_id)
+        kernel = await self._write(
+            kernel.kernel_id,
+            lambda k: replace(
+                k,
+                phase=KernelPhase.RUNNING,
+                reason="",
+                message="",
+                actual=pod.resources,
+                steps=steps,
+            ),
+        )
+        return Launched(kernel, pod, reply["connection"])
+
+    def _start_fields(
+        self, pod: Pod, kernel: Kernel, template: Template, args: StartArgs
+    ) -> dict[str, Any]:
+        idle = template.idle
+        # A client that names none (papermill) means its own, as with a plain kernel.
+        own_directory = os.getcwd() if args.inherit else None
+        cull_after = idle.cull_after if args.cull_after is None else args.cull_after
+        return {
+            "kernel_id": kernel.kernel_id,
+            "key": args.key,
+            "signature_scheme": "hmac-sha256",
+            "curve": args.curve,
+            "env": {**args.env, **template.env},
+            "inherit": args.inherit,
+            "cwd": args.cwd or template.working_directory or own_directory,
+            "ip": "127.0.0.1",
+            "ports": None,
+            "memory": kernel.resources.memory,
+            "cpu": kernel.resources.cpu,
+            "idle": {
+                "cull_after": cull_after,
+                "max_age": idle.max_age,
+                "cull_connected": idle.cull_connected,
+            },
+            "on_death": args.on_death,
+            "kernel_name": template.name,
+            "argv_context": {},
+            "gpu": list(pod.gpu_ids),
+            "client": args.client,
+        }
+
+    async def give_up(self, kernel_id: str, error: ElasticError, pod: Pod | None = None) -> None:
+        """Record that the kernel is Failed, and delete whatever pod was claimed for it."""
+        self.progress.add(kernel_id, "failed", str(error))
+        steps = self.progress.of(kernel_id)
+
+        def failed(kernel: Kernel) -> Kernel:
+            return replace(
+                kernel,
+                phase=KernelPhase.FAILED,
+                reason=error.reason,
+                message=str(error),
+                pod=None,
+                steps=steps,
+            )
+
+        try:
+            # Deleted meanwhile, or in somebody else's hands: then there is nothing to say.
+            with contextlib.suppress(Conflict, StartCancelled):
+                await self._write(kernel_id, failed)
+        finally:
+            names = {p.name for p in self.cluster.pods().values() if p.kernel_id == kernel_id}
+            for name in names | ({pod.name} if pod else set()):
+                await self.cluster.delete_pod(name, reason=error.reason)
+
+    async def _abandon(self, kernel: Kernel, pod: Pod | None) -> None:
+        if pod is not None:
+            await self.cluster.delete_pod(pod.name, reason="the start was cancelled")
+        await self.cluster.delete_kernel(kernel.kernel_id)
+        self.progress.forget(kernel.kernel_id)
+
+    def _timed_out(self) -> ElasticError:
+        return AgentTimeout(
+            f"The kernel was not up within {self.start_timeout:.0f} s.",
+            "Try again; if it stays so, look at `jupyter elastic doctor` or raise "
+            "c.ElasticKernels.start_timeout.",
+        )
+
+    # -- while it runs ---------------------------------------------------------------------
+
+    def pod_of(self, kernel_id: str) -> Pod:
+        """The live pod of a kernel. Raises UnknownKernel, NotRunning or Gone."""
+        kernel = self.kernel(kernel_id)
+        pod = self.cluster.pods().get(kernel.pod) if kernel.pod else None
+        if pod is None:
+            raise NotRunning(
+                f"The kernel has no pod; it is {kernel.phase.value}.",
+                kernel.message or "Wait until it runs, or start a new one.",
+            )
+        if pod.phase is PodPhase.GONE:
+            raise Gone(f"The kernel's pod is gone: {pod.message or pod.reason}")
+        return pod
+
+    def kernel(self, kernel_id: str) -> Kernel:
+        """The record. Raises UnknownKernel."""
+        kernel = self.cluster.kernels().get(kernel_id)
+        if kernel is None:
+            raise UnknownKernel(f"There is no kernel {kernel_id}.")
+        return kernel
+
+    async def agent_of(self, kernel_id: str) -> Agent:
+        """A conversation with the agent of a kernel's pod."""
+        return await self.cluster.dial(self.pod_of(kernel_id))
+
+    async def attach(self, kernel_id: str) -> dict[str, Any]:
+        """The connection file's content of a kernel that runs already."""
+        agent = await self.agent_of(kernel_id)
+        reply = await agent.call("connection")
+        connection: dict[str, Any] = reply["connection"]
+        return connection
+
+    async def resize(self, kernel_id: str, resources: Resources) -> Kernel:
+        """Change CPU and memory of a running kernel, in place.
+
+        Raises
+        ------
+        QuotaFull, ShrinkUnderUse
+            Refused; nothing changed. The record's ``resize`` says so as well.
+        NotRunning, Gone
+            There is no pod to resize.
+        """
+        kernel = self.kernel(kernel_id)
+        if kernel.phase is not KernelPhase.RUNNING:
+            raise NotRunning(
+                f"The kernel is {kernel.phase.value}; only a running kernel can be resized.",
+                "Wait until it runs.",
+            )
+        begun = Resize(state="InProgress", message=f"Changing to {resources}.", time=self.clock())
+        await self._write(kernel_id, lambda k: replace(k, resize=begun))
+        try:
+            pod = await self._resize_pod(kernel_id, resources)
+        except Exception as error:
+            # Whatever it was, the record must not say for ever that it is under way.
+            reason = error.reason if isinstance(error, ElasticError) else "InternalError"
+            refused = Resize(state="Refused", reason=reason, message=str(error), time=self.clock())
+            await self._write(kernel_id, lambda k: replace(k, resize=refused))
+            raise
+        done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
+        return await self._write(
+            kernel_id,
+            lambda k: replace(k, resources=resources, actual=pod.resources, resize=done),
+        )
+
+    async def _resize_pod(self, kernel_id: str, resources: Resources) -> Pod:
+        for attempt in range(WRITE_ATTEMPTS):
+            try:
+                return await self.cluster.resize_pod(self.pod_of(kernel_id), resources)
+            except Conflict:
+                if attempt == WRITE_ATTEMPTS - 1:
+                    raise
+                await self._jitter(attempt)
+                await self.cluster.refresh()
+        raise AssertionError("unreachable")
+
+    async def restart(
+        self, kernel_id: str, *, grace: float, env: dict[str, str] | None, cwd: str | None
+    ) -> dict[str, Any]:
+        """Replace the kernel's process in place: same pod, ports, keys and resources."""
+        agent = await self.agent_of(kernel_id)
+        reply = await agent.call("restart", timeout=30 + grace, env=env, cwd=cwd, grace=grace)
+        connection: dict[str, Any] = reply["connection"]
+        await self._write(
+            kernel_id, lambda k: replace(k, phase=KernelPhase.RUNNING, reason="", message="")
+        )
+        return connection
+
+    async def stop(self, kernel_id: str, *, grace: float = 0.0) -> None:
+        """End the kernel with everything in its pod and remove the record. Idempotent.
+
+        ``grace`` is how long, in seconds, the kernel may run its own exit handlers.
+        """
+        if grace:
+            with contextlib.suppress(ElasticError):  # already gone, or deaf: deleted below
+                agent = await self.agent_of(kernel_id)
+                await agent.call("stop", timeout=grace + 2, grace=grace)
+        await self.cluster.delete_kernel(kernel_id)
+        self.progress.forget(kernel_id)
+
+    async def update(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> Kernel:
+        """Read, change and write the record, again after conflicts.
+
+        ``change`` returns the same object when there is nothing to write.
+        """
+        return await self._write(kernel_id, change)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def _write(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> Kernel:
+        for attempt in range(WRITE_ATTEMPTS):
+            kernel = self.cluster.kernels().get(kernel_id)
+            if kernel is None:
+                raise StartCancelled(f"Kernel {kernel_id} was deleted meanwhile.")
+            changed = change(kernel)
+            if changed is kernel:
+                return kernel
+            try:
+                return await self.cluster.update_kernel(changed)
+            except Conflict:
+                if attempt == WRITE_ATTEMPTS - 1:
+                    raise
+                await self._jitter(attempt)
+                await self.cluster.refresh()
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    async def _jitter(attempt: int) -> None:
+        await asyncio.sleep(random.uniform(0, 0.02) * 2**attempt)
+
+
+def replace_launched(launched: Launched, kernel: Kernel) -> Launched:
+    """The same launch with a newer record."""
+    return Launched(kernel, launched.pod, launched.connection)
+
+
+@contextlib.asynccontextmanager
+async def asyncio_timeout(
+    seconds: float, make_error: Callable[[], ElasticError]
+) -> AsyncIterator[None]:
+    """Like ``asyncio.timeout`` (Python 3.11), raising what ``make_error`` returns."""
+    task = asyncio.current_task()
+    assert task is not None
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    handle = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if expired:
+            if hasattr(task, "uncancel"):  # Python 3.11
+                task.uncancel()
+            raise make_error() from None
+        raise
+    finally:
+        handle.cancel()
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """The server's environment as a plain kernel would inherit it, less what names the process.
+
+    Nothing is kept from kernels that the operating system lets them read anyway: locally, kernel
+    and server are processes of one user.
+    """
+    return {name: value for name, value in base.items() if name not in _PROCESS_OWN}
+
+
+_PROCESS_OWN = frozenset({"JPY_PARENT_PID", "JUPYTER_ELASTIC_POD", "_"})

@@ -1,0 +1,189 @@
+"""Sessions: they wait for adoption, carry the notebook's wish, and survive the server.
+
+A session is stored with its kernel's record, so that the server started next (or a second one)
+shows the same session under the same id, and an open notebook reconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from ..errors import ElasticError
+from ..model import Kernel, SessionRef
+from .problems import as_http
+from .wishes import current_origin, document_path, read_origin
+
+if TYPE_CHECKING:
+    from .service import ElasticService
+
+
+class ElasticSessionMixin:
+    """In front of the configured session manager."""
+
+    if TYPE_CHECKING:
+        log: Any
+        kernel_manager: Any
+        contents_manager: Any
+        cursor: Any
+
+    @property
+    def _elastic(self) -> ElasticService | None:
+        return getattr(getattr(self, "parent", None), "elastic_service", None)
+
+    async def _adopted(self) -> None:
+        if not _restoring.get():
+            await self.kernel_manager.elastic_ready()
+
+    # -- reading waits for adoption --------------------------------------------------------
+
+    async def session_exists(self, path: str) -> bool:
+        """Whether a session for this path exists, restored ones included."""
+        await self._adopted()
+        return bool(await super().session_exists(path))  # type: ignore[misc]
+
+    async def list_sessions(self) -> Any:
+        """All sessions, restored ones included."""
+        await self._adopted()
+        return await super().list_sessions()  # type: ignore[misc]
+
+    async def get_session(self, **kwargs: Any) -> Any:
+        """One session, restored ones included."""
+        await self._adopted()
+        return await super().get_session(**kwargs)  # type: ignore[misc]
+
+    # -- starting --------------------------------------------------------------------------
+
+    async def start_kernel_for_session(
+        self,
+        session_id: str,
+        path: str | None,
+        name: str | None,
+        type: str | None,
+        kernel_name: str | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> str:
+        """Start a kernel with the resources that the notebook's metadata asks for."""
+        await self._adopted()
+        service = self._elastic
+        manager = self.kernel_manager
+        if service is None or manager.elastic_template(kernel_name) is None:
+            return await super().start_kernel_for_session(  # type: ignore[misc,no-any-return]
+                session_id, path, name, type, kernel_name, *args, **kwargs
+            )
+        try:
+            origin = await read_origin(
+                self.contents_manager,
+                document_path(path or "", name or ""),
+                size_limit=service.settings.notebook_size_limit,
+                log=self.log,
+            )
+        except ElasticError as error:
+            raise as_http(error) from error
+        token = current_origin.set(origin)
+        try:
+            kernel_id: str = await super().start_kernel_for_session(  # type: ignore[misc]
+                session_id, path, name, type, kernel_name, *args, **kwargs
+            )
+        finally:
+            current_origin.reset(token)
+        if self._is_stored(session_id):
+            # The session has a kernel, which is shut down once this returns: keep it until the
+            # new one answers, also with pending kernels.
+            await manager.elastic_started(kernel_id)
+        return kernel_id
+
+    def _is_stored(self, session_id: str) -> bool:
+        self.cursor.execute("SELECT 1 FROM session WHERE session_id=?", (session_id,))
+        return self.cursor.fetchone() is not None
+
+    # -- writing is mirrored to the kernel's record ----------------------------------------
+
+    async def save_session(
+        self,
+        session_id: str,
+        path: str | None = None,
+        name: str | None = None,
+        type: str | None = None,
+        kernel_id: str | None = None,
+    ) -> Any:
+        """Save a session, here and with its kernel."""
+        model = await super().save_session(  # type: ignore[misc]
+            session_id, path=path, name=name, type=type, kernel_id=kernel_id
+        )
+        self._mirror(model)
+        return model
+
+    async def update_session(self, session_id: str, **kwargs: Any) -> None:
+        """Update a session, here and with its kernel (and no longer with its former one)."""
+        before = await self.get_session(session_id=session_id)
+        await super().update_session(session_id, **kwargs)  # type: ignore[misc]
+        after = await self.get_session(session_id=session_id)
+        if before["kernel"]["id"] != after["kernel"]["id"]:
+            self._unmirror(before)
+        self._mirror(after)
+
+    def _mirror(self, model: dict[str, Any]) -> None:
+        ref = SessionRef(
+            id=model["id"],
+            path=model["path"] or "",
+            name=model["name"] or "",
+            type=model["type"] or "notebook",
+        )
+
+        def change(kernel: Kernel) -> Kernel:
+            if ref in kernel.sessions:
+                return kernel
+            others = tuple(s for s in kernel.sessions if s.id != ref.id)
+            return replace(kernel, sessions=(*others, ref), path=kernel.path or ref.path)
+
+        self._update_record(model["kernel"]["id"], change)
+
+    def _unmirror(self, model: dict[str, Any]) -> None:
+        def change(kernel: Kernel) -> Kernel:
+            rest = tuple(s for s in kernel.sessions if s.id != model["id"])
+            return kernel if rest == kernel.sessions else replace(kernel, sessions=rest)
+
+        self._update_record(model["kernel"]["id"], change)
+
+    def _update_record(self, kernel_id: str, change: Any) -> None:
+        service = self._elastic
+        if service is None or kernel_id not in service.cluster.kernels():
+            return
+
+        async def write() -> None:
+            try:
+                await service.launcher.update(kernel_id, change)
+            except ElasticError as error:
+                self.log.debug("Session of kernel %s not recorded: %s", kernel_id, error)
+
+        # Not awaited: the client must not wait for a record that only another server reads.
+        task = asyncio.ensure_future(write())
+        _background.add(task)
+        task.add_done_callback(_background.discard)
+
+    async def restore_sessions(self, kernel: Kernel) -> None:
+        """Show the sessions that an adopted kernel was recorded with, under their ids."""
+        token = _restoring.set(True)
+        try:
+            for ref in kernel.sessions:
+                if not self._is_stored(ref.id):
+                    await super().save_session(  # type: ignore[misc]
+                        ref.id,
+                        path=ref.path,
+                        name=ref.name,
+                        type=ref.type,
+                        kernel_id=kernel.kernel_id,
+                    )
+        finally:
+            _restoring.reset(token)
+
+
+_restoring: ContextVar[bool] = ContextVar("elastic_restoring", default=False)
+"""Set while adoption itself writes sessions; it must not wait for itself."""
+
+_background: set[asyncio.Future[None]] = set()

@@ -1,0 +1,139 @@
+"""What an admin may set, as traitlets: ``c.ElasticKernels`` and ``c.ElasticLocal``."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.paths import jupyter_runtime_dir
+from traitlets import Bool, Enum, Float, Int, List, Unicode, Union, default
+from traitlets.config import Configurable
+
+
+class ElasticKernels(Configurable):
+    """Templates, ownership and behaviour of elastic kernels, on any cluster."""
+
+    templates: List[Any] = List(
+        help="""What users may start: dicts, or paths or globs of YAML files (one template, or a
+        list of them, per file), reloaded when they change. Empty: one template for each kernelspec
+        on this machine.""",
+    ).tag(config=True)
+
+    cluster = Enum(
+        ["local"],
+        default_value="local",
+        help="Where pods run: `local` (this machine).",
+    ).tag(config=True)
+
+    owner = Unicode(
+        help="""To whom kernels started through this server belong. Servers of the same owner on
+        the same cluster share their kernels. Default: $JUPYTERHUB_USER, else the name of the
+        operating system's user.""",
+    ).tag(config=True)
+
+    owner_from = Enum(
+        ["server", "identity"],
+        default_value="server",
+        help="""`server`: every kernel belongs to `owner`. `identity`: to the authenticated user
+        of each request (a server shared by several people, with an identity provider).""",
+    ).tag(config=True)
+
+    keep_pool = Bool(
+        True, help="Whether this server may keep warm pods (be the pool's controller)."
+    ).tag(config=True)
+
+    refill_delay = Float(
+        1.0,
+        help="Seconds after a start before the pool is refilled, so as not to slow the first cell.",
+    ).tag(config=True)
+
+    stop_with_server = Bool(
+        False,
+        help="""End the owner's kernels when this server is stopped cleanly. By default they run
+        on, and the next server finds them.""",
+    ).tag(config=True)
+
+    start_timeout = Float(
+        120.0, help="Seconds a start may take, cold starts included, before it fails."
+    ).tag(config=True)
+
+    channel_encryption = Enum(
+        ["auto", "required", "disabled"],
+        default_value="auto",
+        help="""CurveZMQ on the kernels' own channels. `auto`: where ipykernel (7.3) and this
+        server (jupyter_client 8.9, jupyter_server 2.20) can. `required`: refuse kernels that
+        cannot. The control channel of the agent is always encrypted.""",
+    ).tag(config=True)
+
+    notebook_size_limit = Int(
+        100 * 2**20,
+        help="Bytes up to which a notebook is read for the resources in its metadata.",
+    ).tag(config=True)
+
+    @default("owner")
+    def _default_owner(self) -> str:
+        name = os.environ.get("JUPYTERHUB_USER")
+        if name:
+            return name
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a user id without a name, as in many containers
+            return f"uid-{os.getuid()}"
+
+
+class ElasticLocal(Configurable):
+    """The local cluster: pods are process groups on this machine."""
+
+    state_dir = Unicode(
+        help="Directory of the records (0700). Default: `elastic` in Jupyter's runtime directory."
+    ).tag(config=True)
+
+    cpu = Union(
+        [Unicode(), Float()],
+        default_value="",
+        help='CPU that all pods may have together ("6", "7500m"). Default: all cores, times '
+        "`cpu_overcommit`.",
+    ).tag(config=True)
+
+    memory = Unicode(
+        "",
+        help='Memory that all pods may have together ("12Gi"). Default: the machine\'s, less a '
+        "reserve.",
+    ).tag(config=True)
+
+    cpu_overcommit = Float(
+        4.0, help="CPU promised to kernels per core that is there; CPU is compressible."
+    ).tag(config=True)
+
+    cgroup = Unicode(
+        "auto",
+        help="""Control groups for limits: `auto`, `off` (weaker means: affinity and a watchdog),
+        or the path of a group that this server may write.""",
+    ).tag(config=True)
+
+    orphan_after = Float(
+        300.0, help="Seconds after which warm pods end by themselves when no server keeps them."
+    ).tag(config=True)
+
+    @default("state_dir")
+    def _default_state_dir(self) -> str:
+        return str(Path(jupyter_runtime_dir()) / "elastic")
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of :class:`~jupyter_elastic.cluster.local.LocalCluster`."""
+        from ..cluster.local.machine import capacity
+        from ..resources import Resources, parse_cpu, parse_memory
+
+        machine = capacity(self.cpu_overcommit)
+        where = "c.ElasticLocal"
+        cpu = parse_cpu(self.cpu, f"{where}.cpu") if self.cpu else machine.cpu
+        memory = parse_memory(self.memory, f"{where}.memory") if self.memory else machine.memory
+        return {
+            "state_dir": Path(self.state_dir),
+            "capacity": Resources(cpu=cpu, memory=memory),
+            "cpu_overcommit": self.cpu_overcommit,
+            "cgroup": self.cgroup,
+            "orphan_after": self.orphan_after,
+        }
