@@ -1,0 +1,127 @@
+"""What all commands share: the service on this machine's configuration, and output."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from traitlets import TraitError
+from traitlets.config.loader import Config, JSONFileConfigLoader, PyFileConfigLoader
+
+from ..errors import BadRequest, ElasticError
+from ..kernels.service import ElasticService
+from ..kernels.standalone import load_config, make_service
+
+if TYPE_CHECKING:
+    # argparse has no public name for it.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+@dataclass(frozen=True)
+class RequiresNoService:
+    """A command that must run even where the service cannot be opened."""
+
+    run: Callable[[Context], Awaitable[int]]
+
+
+_CORRECT = "Correct it and try again."
+
+
+def read_config(file: str) -> Config:
+    """A configuration file that was named; unlike those that are found, it must be readable.
+
+    Raises
+    ------
+    BadRequest
+        It fails, with what and where.
+    """
+    path = os.path.abspath(file)
+    kind = JSONFileConfigLoader if path.endswith(".json") else PyFileConfigLoader
+    try:
+        config: Config = kind(os.path.basename(path), path=os.path.dirname(path)).load_config()
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise BadRequest(f"{file} cannot be used: {what}.", _CORRECT) from error
+    return config
+
+
+class Context:
+    """One run of the command line."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+
+    @property
+    def json(self) -> bool:
+        """Whether JSON was asked for."""
+        return bool(self.arguments.json)
+
+    @contextlib.asynccontextmanager
+    async def open_service(self) -> AsyncIterator[ElasticService]:
+        """The service on this machine's configuration.
+
+        Raises
+        ------
+        BadRequest
+            The configuration cannot be used; the sentence names file or trait.
+        ElasticError
+            The cluster cannot be opened.
+        """
+        config = load_config()
+        if self.arguments.config:
+            config.merge(read_config(self.arguments.config))
+        try:
+            service = make_service(config)
+        except TraitError as error:
+            raise BadRequest(f"The configuration cannot be used: {error}", _CORRECT) from error
+        await service.open(pool=False)
+        try:
+            yield service
+        finally:
+            await service.close()
+
+    def show_json(self, data: Any) -> None:
+        """Print JSON on stdout."""
+        print(json.dumps(data, indent=2))
+
+    def show_table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print columns as wide as they need to be."""
+        cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print(line.rstrip())
+
+    def say(self, text: str) -> None:
+        """A line for people; with ``--json`` on stderr, so that stdout stays JSON."""
+        print(printable(text), file=sys.stderr if self.json else sys.stdout, flush=True)
+
+    def complain(self, error: ElasticError) -> None:
+        """An error as a sentence and a remedy on stderr; with ``--json`` also as JSON on stdout."""
+        if self.json:
+            self.show_json(error.to_problem())
+        print(printable(error.message, keep="\n\t"), file=sys.stderr)
+        if error.remedy:
+            print(printable(error.remedy, keep="\n\t"), file=sys.stderr)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Control characters as escapes: names and messages are not ours to trust."""
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in ("Cc", "Cs") and letter not in keep
+        else letter
+        for letter in text
+    )
+
+
+def shown_gpu(gpu: dict[str, Any] | None) -> str:
+    """GPUs for a table."""
+    return f"{gpu['count']} x {gpu['kind']}" if gpu else "-"

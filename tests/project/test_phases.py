@@ -1,0 +1,72 @@
+"""The closing line of `make test` must never tell a failed run as a passed one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PHASES = Path(__file__).parents[2] / "scripts" / "phases.py"
+
+JUNIT = """<testsuites><testsuite name="a" tests="5" failures="1" errors="1" skipped="1"/>
+<testsuite name="b" tests="2" failures="0" errors="0" skipped="0"/></testsuites>"""
+JEST = {
+    "numPassedTests": 3,
+    "numFailedTests": 0,
+    "numPendingTests": 1,
+    "numTodoTests": 0,
+    "numRuntimeErrorTestSuites": 1,
+}
+
+
+def run_phases(directory: Path, makefile: str, *targets: str) -> tuple[int, list[str]]:
+    """Exit status and lines of a run over a Makefile of our own."""
+    directory.joinpath("Makefile").write_text(makefile)
+    done = subprocess.run(
+        [sys.executable, str(PHASES), "--reports", "reports", *targets],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_failing_phase_does_not_hide_the_next_and_fails_the_run(tmp_path: Path) -> None:
+    makefile = "good:\n\t@echo fine\nbad:\n\t@false\n"
+    status, lines = run_phases(tmp_path, makefile, "bad", "good")
+    assert status == 1
+    assert "fine" in lines
+    assert lines[-1] == "total: 1 passed, 1 failed, 0 skipped"
+
+
+def test_counts_are_those_of_the_reports(tmp_path: Path) -> None:
+    tmp_path.joinpath("junit").write_text(JUNIT)
+    tmp_path.joinpath("jest").write_text(json.dumps(JEST))
+    makefile = (
+        "python:\n\t@cp junit reports/python.xml; false\n"
+        "frontend:\n\t@cp jest reports/frontend.json; false\n"
+        "none:\n\t@echo 'no Chromium' > reports/none.skipped\n"
+    )
+    status, lines = run_phases(tmp_path, makefile, "python", "frontend", "none")
+    assert status == 1
+    assert lines[-1] == "total: 7 passed, 3 failed, 3 skipped"
+    assert lines[-2].endswith("no Chromium")
+
+
+def test_a_runner_that_fails_beside_its_tests_is_a_failure(tmp_path: Path) -> None:
+    report = '<testsuite tests="2" failures="0" errors="0" skipped="0"/>'
+    makefile = f"leaky:\n\t@echo '{report}' > reports/leaky.xml; exit 3\n"
+    status, lines = run_phases(tmp_path, makefile, "leaky")
+    assert status == 1
+    assert lines[-1] == "total: 2 passed, 1 failed, 0 skipped"
+
+
+def test_a_report_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    reports.joinpath("stale.xml").write_text(JUNIT)
+    status, lines = run_phases(tmp_path, "stale:\n\t@true\n", "stale")
+    assert status == 0
+    assert lines[-1] == "total: 1 passed, 0 failed, 0 skipped"
