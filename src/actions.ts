@@ -1,0 +1,250 @@
+/**
+ * What a user can do to kernels from panel, chip, notifications and commands: the model's verbs
+ * joined with notebooks, dialogs and metadata. Written once, for all of them.
+ */
+import {
+  Dialog,
+  ISessionContext,
+  ISessionContextDialogs,
+  SessionContextDialogs,
+  showDialog
+} from '@jupyterlab/apputils';
+import { ServiceManager } from '@jupyterlab/services';
+import {
+  ITranslator,
+  nullTranslator,
+  TranslationBundle
+} from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
+import { CurrentDocument } from './current';
+import { keepResources, metadataOf } from './metadata';
+import { ElasticModel } from './model';
+import { ElasticProblem, IKernel, IResourceWish, IStartRequest } from './request';
+import { KernelStart } from './start';
+import { METADATA_KEY } from './tokens';
+
+export class ElasticActions {
+  constructor(options: ElasticActions.IOptions) {
+    this._model = options.model;
+    this._current = options.current;
+    this._commands = options.commands;
+    this._serviceManager = options.serviceManager;
+    this._defaultPath = options.defaultPath ?? (() => '');
+    const translator = options.translator ?? nullTranslator;
+    this._trans = translator.load('jupyter_elastic');
+    this._dialogs = options.dialogs ?? new SessionContextDialogs({ translator });
+  }
+
+  /** What shows the user how starts go, if anything does. */
+  startView: { showsStart: (id: string) => boolean } | null = null;
+
+  /**
+   * Start a kernel and, once it runs, attach the current notebook or console to it; where none
+   * is open, a new notebook. Until then the old kernel stays, and it does if the start fails.
+   *
+   * Resolves when the start is accepted; `attached` of the result when all is done.
+   */
+  async start(
+    request: IStartRequest
+  ): Promise<{ start: KernelStart; attached: Promise<void> }> {
+    const context = this._current.sessionContext;
+    const notebook = this._current.notebook;
+    const path = request.path ?? (context ? context.path : this._defaultPath());
+    const start = await this._model.start({ ...request, path });
+    const attach = async (): Promise<void> => {
+      const kernel = await start.running;
+      if (context && !context.isDisposed) {
+        // First the wish, so that a save at any moment finds it.
+        if (notebook?.model) {
+          keepResources(notebook.model, kernel);
+        }
+        await context.changeKernel({ id: kernel.kernel_id });
+      } else if (!context) {
+        await this._openNew(kernel, path);
+      }
+    };
+    return { start, attached: attach() };
+  }
+
+  /** Resize, and keep the new resources in the notebooks that are open on the kernel. */
+  async resize(id: string, wish: IResourceWish): Promise<IKernel> {
+    const kernel = await this._model.resize(id, wish);
+    for (const notebook of this._current.notebooksOf(id)) {
+      if (notebook.model) {
+        keepResources(notebook.model, kernel);
+      }
+    }
+    return kernel;
+  }
+
+  /** Restart in Jupyter's own way, which asks first. */
+  async restart(id: string): Promise<void> {
+    const context = this._sessionOf(id);
+    if (context) {
+      await this._dialogs.restart(context);
+    }
+  }
+
+  /**
+   * End a kernel, after asking, or cancel its start. Resolves with whether it was ended.
+   */
+  async stop(id: string, ask = true): Promise<boolean> {
+    const kernel = this._model.kernel(id);
+    const loses = kernel?.phase === 'Running' || kernel?.phase === 'Moving';
+    if (ask && loses) {
+      const trans = this._trans;
+      const { button } = await showDialog({
+        title: trans.__('Stop the kernel?'),
+        body: trans.__(
+          'The variables of "%1" are lost; the notebook stays.',
+          kernelTitle(kernel)
+        ),
+        buttons: [
+          Dialog.cancelButton(),
+          Dialog.warnButton({
+            label: trans.__('Stop'),
+            ariaLabel: trans.__('Stop the kernel')
+          })
+        ]
+      });
+      if (!button.accept) {
+        return false;
+      }
+    }
+    // Through Jupyter where a document is open, so that it shows "No Kernel" and not a dead one.
+    const contexts = this._current.sessionsOf(id);
+    for (const context of contexts) {
+      await context.shutdown();
+    }
+    if (contexts.length) {
+      // Jupyter has ended the kernel with its session; to end it again would be refused.
+      await this._model.ensureStopped(id);
+    } else {
+      await this._model.stop(id);
+    }
+    return true;
+  }
+
+  /** Show what runs on a kernel, or attach the current document, or a new notebook. */
+  async open(kernel: IKernel): Promise<void> {
+    const path = sessionPath(kernel);
+    if (path) {
+      await this._commands.execute('docmanager:open', { path });
+      return;
+    }
+    const context = this._current.sessionContext;
+    if (context && this._current.kernelId !== kernel.kernel_id) {
+      const notebook = this._current.notebook;
+      if (notebook?.model) {
+        keepResources(notebook.model, kernel);
+      }
+      await context.changeKernel({ id: kernel.kernel_id });
+      return;
+    }
+    await this._openNew(kernel, this._defaultPath());
+  }
+
+  /** Whether something is open that can be restarted on this kernel. */
+  canRestart(id: string): boolean {
+    return this._sessionOf(id) !== null;
+  }
+
+  /** Tell of a failure where there is no better place than a dialog. */
+  async showProblem(title: string, error: unknown): Promise<void> {
+    const problem = ElasticProblem.from(error);
+    await showDialog({
+      title,
+      body: problem.text,
+      buttons: [Dialog.okButton({ label: this._trans.__('Dismiss') })]
+    });
+  }
+
+  private _sessionOf(id: string): ISessionContext | null {
+    return this._current.sessionsOf(id)[0] ?? null;
+  }
+
+  /**
+   * A new notebook on a kernel that runs already. Its session is made first, so that opening the
+   * notebook finds it and starts no other kernel: this way works in Lab and in Notebook alike.
+   */
+  private async _openNew(kernel: IKernel, folder: string): Promise<void> {
+    const { contents, sessions } = this._serviceManager;
+    const file = await contents.newUntitled({ path: folder, type: 'notebook' });
+    const model = await contents.get(file.path, { content: true });
+    model.content.metadata[METADATA_KEY] = metadataOf(kernel);
+    await contents.save(file.path, {
+      type: 'notebook',
+      format: 'json',
+      content: model.content
+    });
+    const session = await sessions.startNew(
+      {
+        path: file.path,
+        name: file.name,
+        type: 'notebook',
+        // The server takes the id; the declared type only knows of names.
+        kernel: { id: kernel.kernel_id, name: kernel.template } as { name: string }
+      },
+      { kernelConnectionOptions: { handleComms: false } }
+    );
+    session.dispose();
+    await this._commands.execute('docmanager:open', { path: file.path });
+  }
+
+  private readonly _model: ElasticModel;
+  private readonly _current: CurrentDocument;
+  private readonly _commands: CommandRegistry;
+  private readonly _serviceManager: ServiceManager.IManager;
+  private readonly _dialogs: ISessionContext.IDialogs;
+  private readonly _trans: TranslationBundle;
+  private readonly _defaultPath: () => string;
+}
+
+/**
+ * What to call a kernel in a sentence: its name, its notebook's, its session's, and where there
+ * is none, the template's with the beginning of the id, which tells it from others.
+ */
+export function kernelTitle(kernel: IKernel): string {
+  const session = kernel.sessions?.find(one => one.name);
+  return (
+    kernel.name ||
+    lastPart(sessionPath(kernel)) ||
+    session?.name ||
+    lastPart(notebookOf(kernel)) ||
+    `${kernel.display_name || kernel.template} (${kernel.kernel_id.slice(0, 8)})`
+  );
+}
+
+/** Path of a notebook that has a session on the kernel; empty where none has. */
+function sessionPath(kernel: IKernel): string {
+  return (
+    kernel.sessions?.find(
+      one => one.type !== 'console' && one.path && !MADE_UP.test(one.path)
+    )?.path ?? ''
+  );
+}
+
+/** Lab makes a session as folder/UUID and gives it the document's path later, consoles never. */
+const MADE_UP = /(^|[/-])[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/i;
+
+function lastPart(path: string): string {
+  return path.split('/').pop() ?? '';
+}
+
+/** Path of the notebook that a kernel was started for or is used by; may be empty. */
+export function notebookOf(kernel: IKernel): string {
+  return sessionPath(kernel) || (kernel.path.endsWith('.ipynb') ? kernel.path : '');
+}
+
+export namespace ElasticActions {
+  export interface IOptions {
+    model: ElasticModel;
+    current: CurrentDocument;
+    commands: CommandRegistry;
+    serviceManager: ServiceManager.IManager;
+    dialogs?: ISessionContextDialogs | null;
+    translator?: ITranslator;
+    /** The folder for new notebooks. */
+    defaultPath?: () => string;
+  }
+}

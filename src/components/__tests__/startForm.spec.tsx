@@ -1,0 +1,121 @@
+import { nullTranslator } from '@jupyterlab/translation';
+import { fireEvent, render, screen } from '@testing-library/react';
+import * as React from 'react';
+import { makeTemplate } from '../../__tests__/fakes';
+import { ElasticProblem } from '../../request';
+import { IStartFormProps, StartForm } from '../startForm';
+
+function makeProps(changes: Partial<IStartFormProps> = {}): IStartFormProps {
+  return {
+    templates: [
+      makeTemplate(),
+      makeTemplate({
+        name: 'big',
+        display_name: 'Big',
+        warm: 0,
+        target: 0,
+        resources: {
+          cpu: { minimum: '2', default: '4', maximum: '8', choices: [] },
+          memory: { minimum: '1Gi', default: '8Gi', maximum: '64Gi', choices: [] },
+          gpu: { kinds: ['a100'], default: 1, maximum: 2 }
+        }
+      })
+    ],
+    templateProblems: [],
+    capacity: null,
+    target: '',
+    problem: null,
+    isStarting: false,
+    iconUrl: path => path,
+    trans: nullTranslator.load('jupyter_elastic'),
+    onDismiss: jest.fn(),
+    onStart: jest.fn(),
+    ...changes
+  };
+}
+
+const start = (): HTMLButtonElement =>
+  screen.getByRole('button', { name: 'Start' }) as HTMLButtonElement;
+
+describe('StartForm', () => {
+  it('starts the first template with its defaults', () => {
+    const props = makeProps();
+    render(<StartForm {...props} />);
+    expect(screen.getByText('2 warm')).toBeTruthy();
+    fireEvent.click(start());
+    expect(props.onStart).toHaveBeenCalledWith({
+      template: 'py',
+      resources: { cpu: '1', memory: '1Gi' }
+    });
+  });
+
+  it('begins with the template of the current kernel', () => {
+    render(<StartForm {...makeProps({ preferred: 'big' })} />);
+    const select = screen.getByRole('combobox', { name: 'Template' });
+    expect((select as HTMLSelectElement).value).toBe('big');
+  });
+
+  it('takes the defaults of another template, and what was set by hand', () => {
+    const props = makeProps();
+    render(<StartForm {...props} />);
+    fireEvent.change(screen.getByRole('combobox', { name: 'Template' }), {
+      target: { value: 'big' }
+    });
+    expect(screen.queryByText(/warm/)).toBeNull();
+    fireEvent.change(screen.getByRole('textbox', { name: 'Memory' }), {
+      target: { value: '12' }
+    });
+    fireEvent.change(screen.getByRole('textbox', { name: 'Name' }), {
+      target: { value: ' train ' }
+    });
+    fireEvent.click(start());
+    expect(props.onStart).toHaveBeenCalledWith({
+      template: 'big',
+      name: 'train',
+      resources: { cpu: '4', memory: '12Gi', gpu: { kind: 'a100', count: 1 } }
+    });
+  });
+
+  it('cannot start twice, nor with a value that cannot be had', () => {
+    const props = makeProps();
+    const { rerender } = render(<StartForm {...props} />);
+    fireEvent.change(screen.getByRole('textbox', { name: 'Memory' }), {
+      target: { value: '900' }
+    });
+    expect(start().disabled).toBe(true);
+    rerender(<StartForm {...makeProps({ isStarting: true })} />);
+    expect(start().disabled).toBe(true);
+  });
+
+  it('shows a refusal with its remedy', () => {
+    const problem = new ElasticProblem({
+      reason: 'QuotaFull',
+      message: '1 GiB asked, 0.4 GiB free.',
+      remedy: 'Stop a kernel.'
+    });
+    render(<StartForm {...makeProps({ problem })} />);
+    const alert = screen.getByRole('alert');
+    expect(alert.textContent).toContain('1 GiB asked, 0.4 GiB free.');
+    expect(alert.textContent).toContain('Stop a kernel.');
+  });
+
+  it('says what is wrong with templates that cannot be offered', () => {
+    render(
+      <StartForm
+        {...makeProps({
+          templates: [],
+          templateProblems: [
+            {
+              title: 'resources.cpu: bad',
+              status: 400,
+              reason: 'BadTemplate',
+              message: ''
+            }
+          ]
+        })}
+      />
+    );
+    expect(screen.getByText('No templates are offered.')).toBeTruthy();
+    expect(screen.getByText(/resources\.cpu: bad/)).toBeTruthy();
+  });
+});

@@ -1,0 +1,254 @@
+import { TranslationBundle } from '@jupyterlab/translation';
+import { refreshIcon, stopIcon } from '@jupyterlab/ui-components';
+import * as React from 'react';
+import { IResizeState } from '../resize';
+import { showCores, showMemory } from '../quantities';
+import {
+  ICapacity,
+  IKernel,
+  IResourceWish,
+  IStatus,
+  ITemplate,
+  IUsage
+} from '../request';
+import { IResourceValue, sameValue, showValue, toValue, toWish } from '../resources';
+import { Notice } from './notice';
+import { ResizeStatus } from './resizeStatus';
+import { ResourceForm } from './resourceForm';
+import { UseBar } from './useBar';
+
+export interface IKernelSectionProps {
+  kernel: IKernel;
+  /** Null when the template is no longer offered: then nothing can be changed. */
+  template: ITemplate | null;
+  usage: IUsage | null;
+  resize: IResizeState | null;
+  capacity: ICapacity | null;
+  status: IStatus | null;
+  canRestart: boolean;
+  trans: TranslationBundle;
+  onResize: (wish: IResourceWish) => void;
+  /** The user goes on: the outcome of the last resize is no longer news. */
+  onEdit: () => void;
+  onRestart: () => void;
+  onStop: () => void;
+}
+
+/** This kernel: state, use against limits, resize, restart, stop. */
+export function KernelSection(props: IKernelSectionProps): JSX.Element {
+  const { kernel, template, usage, resize, trans } = props;
+  const isRunning = kernel.phase === 'Running';
+  const isEnded = kernel.phase === 'Failed' || kernel.phase === 'Stopped';
+  const name = template?.display_name ?? kernel.display_name ?? kernel.template;
+  return (
+    <div className="jp-Elastic-kernel">
+      <div className="jp-Elastic-kernel-head">
+        <span className="jp-Elastic-kernel-name" title={name}>
+          {name}
+        </span>
+        <PhaseLabel kernel={kernel} trans={trans} />
+      </div>
+      {kernel.message && (kernel.reason || isEnded) && (
+        <Notice
+          kind={isEnded || kernel.reason === 'OutOfMemory' ? 'error' : 'info'}
+          message={kernel.message}
+        />
+      )}
+      {kernel.warnings?.map(warning => (
+        <Notice key={warning} kind="warning" message={warning} />
+      ))}
+      {!isEnded && <Use kernel={kernel} usage={usage} trans={trans} />}
+      {!isEnded && template && (
+        <ResizeForm
+          key={kernel.kernel_id}
+          kernel={kernel}
+          template={template}
+          capacity={props.capacity}
+          resize={resize}
+          canResize={isRunning}
+          trans={trans}
+          onResize={props.onResize}
+          onEdit={props.onEdit}
+        />
+      )}
+      <div className="jp-Elastic-buttons">
+        <button
+          type="button"
+          className="jp-mod-styled jp-Elastic-iconButton"
+          disabled={!props.canRestart}
+          onClick={props.onRestart}
+        >
+          <refreshIcon.react tag="span" />
+          {trans.__('Restart')}
+        </button>
+        <button
+          type="button"
+          className="jp-mod-styled jp-Elastic-iconButton"
+          onClick={props.onStop}
+        >
+          <stopIcon.react tag="span" />
+          {isEnded ? trans.__('Remove') : trans.__('Stop')}
+        </button>
+      </div>
+    </div>
+  );
+}
+
+/** The phase as a dot and a word, with what the kernel does while Running. */
+export function PhaseLabel(props: {
+  kernel: IKernel;
+  trans: TranslationBundle;
+}): JSX.Element {
+  const { kernel, trans } = props;
+  const state = kernel.execution_state;
+  const phases: { [phase: string]: string } = {
+    Queued: trans.__('Queued'),
+    Starting: trans.__('Starting'),
+    Running: trans.__('Running'),
+    Moving: trans.__('Moving'),
+    Stopped: trans.__('Stopped'),
+    Failed: trans.__('Failed')
+  };
+  const states: { [state: string]: string } = {
+    idle: trans.__('Idle'),
+    busy: trans.__('Busy'),
+    dead: trans.__('Dead')
+  };
+  const text =
+    kernel.phase === 'Running'
+      ? (states[state] ?? phases.Running)
+      : (phases[kernel.phase] ?? kernel.phase);
+  const look = kernel.phase === 'Running' && state === 'busy' ? 'Busy' : kernel.phase;
+  return (
+    <span className={`jp-Elastic-phase jp-Elastic-phase-${look}`} title={kernel.reason}>
+      {text}
+    </span>
+  );
+}
+
+function Use(props: {
+  kernel: IKernel;
+  usage: IUsage | null;
+  trans: TranslationBundle;
+}): JSX.Element {
+  const { kernel, usage, trans } = props;
+  const limits = toValue(kernel.actual ?? kernel.resources);
+  const cores = usage?.cpu ?? null;
+  // The limit that is enforced has the agent's overhead on top; the figures here leave it out.
+  const memory = usage ? usage.memory : null;
+  const cpuText = `${showCores(limits.cpu)} CPU`;
+  const memoryText = showMemory(limits.memory);
+  return (
+    <div className="jp-Elastic-uses">
+      <UseBar
+        label={trans.__('CPU')}
+        value={cores}
+        maximum={limits.cpu / 1000}
+        text={
+          cores === null
+            ? trans.__('– of %1', cpuText)
+            : trans.__('%1 of %2', showCores(cores * 1000), cpuText)
+        }
+      />
+      <UseBar
+        label={trans.__('Memory')}
+        value={memory}
+        maximum={limits.memory}
+        text={
+          memory === null
+            ? trans.__('– of %1', memoryText)
+            : trans.__('%1 of %2', showMemory(memory), memoryText)
+        }
+        caption={
+          usage?.memory_peak
+            ? trans.__('Peak: %1', showMemory(usage.memory_peak))
+            : undefined
+        }
+      />
+    </div>
+  );
+}
+
+interface IResizeFormProps {
+  kernel: IKernel;
+  template: ITemplate;
+  capacity: ICapacity | null;
+  resize: IResizeState | null;
+  canResize: boolean;
+  trans: TranslationBundle;
+  onResize: (wish: IResourceWish) => void;
+  onEdit: () => void;
+}
+
+function ResizeForm(props: IResizeFormProps): JSX.Element {
+  const { kernel, template, resize, trans } = props;
+  const held = toValue(kernel.resources);
+  // What the user has set but not applied; null when the form just shows what is.
+  const [wanted, setWanted] = React.useState<IResourceValue | null>(null);
+  const [isValid, setIsValid] = React.useState(true);
+  // Remounts the form, so that a half-typed field is forgotten too.
+  const [round, setRound] = React.useState(0);
+  const isApplying = resize?.state === 'applying';
+  const value = wanted ?? held;
+  const hasChanged = !sameValue(value, held);
+
+  const isDone = resize?.state === 'done';
+  React.useEffect(() => {
+    if (isDone) {
+      setWanted(null);
+    }
+  }, [isDone]);
+
+  return (
+    <form
+      className="jp-Elastic-resizeForm"
+      aria-label={trans.__('Resize this kernel')}
+      onSubmit={event => {
+        event.preventDefault();
+        if (hasChanged && isValid && props.canResize && !isApplying) {
+          props.onResize(toWish(value, held));
+        }
+      }}
+    >
+      <ResourceForm
+        key={round}
+        offer={template.resources}
+        value={value}
+        held={held}
+        capacity={props.capacity}
+        disabled={!props.canResize || isApplying}
+        trans={trans}
+        onChange={(next, valid) => {
+          setWanted(next);
+          setIsValid(valid);
+          props.onEdit();
+        }}
+      />
+      <div className="jp-Elastic-buttons">
+        <button
+          type="submit"
+          className="jp-mod-styled jp-mod-accept"
+          disabled={!hasChanged || !isValid || !props.canResize || isApplying}
+          title={hasChanged ? showValue(value) : undefined}
+        >
+          {trans.__('Apply')}
+        </button>
+        {(hasChanged || !isValid) && !isApplying && (
+          <button
+            type="button"
+            className="jp-mod-styled jp-mod-reject"
+            onClick={() => {
+              setWanted(null);
+              setIsValid(true);
+              setRound(round + 1);
+              props.onEdit();
+            }}
+          >
+            {trans.__('Reset')}
+          </button>
+        )}
+      </div>
+      <ResizeStatus state={resize} trans={trans} />
+    </form>
+  );
+}

@@ -1,0 +1,194 @@
+import { TranslationBundle } from '@jupyterlab/translation';
+import * as React from 'react';
+import {
+  ElasticProblem,
+  ICapacity,
+  IProblem,
+  IStartRequest,
+  ITemplate
+} from '../request';
+import { defaults, IResourceValue, toWish } from '../resources';
+import { Notice } from './notice';
+import { ResourceForm } from './resourceForm';
+import { Select } from './select';
+
+export interface IStartFormProps {
+  templates: readonly ITemplate[];
+  /** Templates that cannot be offered, and why. */
+  templateProblems: readonly IProblem[];
+  capacity: ICapacity | null;
+  /** Which template to begin with. */
+  preferred?: string;
+  /** Where the kernel will be used, for the button; empty for a new notebook. */
+  target: string;
+  /** Why the last attempt was refused. */
+  problem: ElasticProblem | null;
+  isStarting: boolean;
+  /** Makes the path of an icon a URL. */
+  iconUrl: (path: string) => string;
+  trans: TranslationBundle;
+  /** The user has read the problem. */
+  onDismiss: () => void;
+  onStart: (request: IStartRequest) => void;
+}
+
+/** Choose a template and resources, and start. */
+export function StartForm(props: IStartFormProps): JSX.Element {
+  const { templates, trans, problem } = props;
+  const id = React.useId();
+  const [chosen, setChosen] = React.useState<string | null>(null);
+  const [name, setName] = React.useState('');
+  // What was set by hand; null for the template's defaults.
+  const [wanted, setWanted] = React.useState<IResourceValue | null>(null);
+  const [isValid, setIsValid] = React.useState(true);
+
+  const template =
+    templates.find(one => one.name === chosen) ??
+    templates.find(one => one.name === props.preferred) ??
+    templates[0];
+
+  const broken = props.templateProblems.map(one => (
+    <Notice
+      key={one.title}
+      kind="warning"
+      message={trans.__('A template cannot be offered: %1', one.title)}
+      remedy={one.remedy}
+    />
+  ));
+  if (!template) {
+    return (
+      <>
+        <Notice
+          kind="info"
+          message={trans.__('No templates are offered.')}
+          remedy={trans.__(
+            'Ask your administrator to configure c.ElasticKernels.templates.'
+          )}
+        />
+        {broken}
+      </>
+    );
+  }
+  const value = wanted ?? defaults(template.resources);
+  const badge = warmBadge(template, trans);
+  return (
+    <form
+      className="jp-Elastic-startForm"
+      aria-label={trans.__('Start a kernel')}
+      onSubmit={event => {
+        event.preventDefault();
+        if (isValid && !props.isStarting) {
+          props.onStart({
+            template: template.name,
+            resources: toWish(value),
+            ...(name.trim() ? { name: name.trim() } : {})
+          });
+        }
+      }}
+    >
+      <div className="jp-Elastic-field">
+        <div className="jp-Elastic-field-row">
+          <label htmlFor={`${id}-template`}>{trans.__('Template')}</label>
+          <Select
+            id={`${id}-template`}
+            value={template.name}
+            title={template.display_name}
+            disabled={props.isStarting}
+            aria-describedby={`${id}-about`}
+            onChange={event => {
+              setChosen(event.target.value);
+              setWanted(null);
+              setIsValid(true);
+            }}
+          >
+            {templates.map(one => (
+              <option key={one.name} value={one.name}>
+                {one.display_name}
+              </option>
+            ))}
+          </Select>
+        </div>
+      </div>
+      <div id={`${id}-about`} className="jp-Elastic-about">
+        {template.icon_url && <img alt="" src={props.iconUrl(template.icon_url)} />}
+        <span className="jp-Elastic-about-text">
+          {template.description || trans.__('Language: %1', template.language)}
+        </span>
+        {badge && (
+          <span
+            className={`jp-Elastic-badge ${template.warm ? 'jp-Elastic-badge-warm' : ''}`}
+            title={
+              template.warm
+                ? trans.__('Starts at once')
+                : trans.__('None is ready now: the start takes longer')
+            }
+          >
+            {badge}
+          </span>
+        )}
+      </div>
+      <ResourceForm
+        key={template.name}
+        offer={template.resources}
+        value={value}
+        capacity={props.capacity}
+        disabled={props.isStarting}
+        trans={trans}
+        onChange={(next, valid) => {
+          setWanted(next);
+          setIsValid(valid);
+        }}
+      />
+      <div className="jp-Elastic-field">
+        <div className="jp-Elastic-field-row">
+          <label htmlFor={`${id}-name`}>{trans.__('Name')}</label>
+          <input
+            id={`${id}-name`}
+            type="text"
+            className="jp-mod-styled"
+            maxLength={200}
+            autoComplete="off"
+            placeholder={trans.__('Optional')}
+            value={name}
+            disabled={props.isStarting}
+            onChange={event => setName(event.target.value)}
+          />
+        </div>
+      </div>
+      {problem && (
+        <Notice kind="error" message={problem.message} remedy={problem.remedy}>
+          <button
+            type="button"
+            className="jp-mod-styled jp-mod-reject"
+            onClick={props.onDismiss}
+          >
+            {trans.__('Dismiss')}
+          </button>
+        </Notice>
+      )}
+      <div className="jp-Elastic-buttons">
+        <button
+          type="submit"
+          className="jp-mod-styled jp-mod-accept"
+          disabled={!isValid || props.isStarting}
+        >
+          {trans.__('Start')}
+        </button>
+        <span className="jp-Elastic-hint jp-Elastic-target" title={props.target}>
+          {props.target
+            ? trans.__('for %1', props.target)
+            : trans.__('in a new notebook')}
+        </span>
+      </div>
+      {broken}
+    </form>
+  );
+}
+
+/** "2 warm", or nothing for a template that keeps no warm pods. */
+export function warmBadge(
+  template: { warm: number; target: number },
+  trans: TranslationBundle
+): string {
+  return template.warm || template.target ? trans.__('%1 warm', template.warm) : '';
+}

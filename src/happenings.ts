@@ -1,0 +1,54 @@
+/**
+ * What a user should be told of, found by comparing a kernel with itself a moment ago. Pure.
+ */
+import { IKernel } from './request';
+
+/** Something that a user should be told of. */
+export interface IHappening {
+  kind: 'starting' | 'running' | 'out-of-memory' | 'failed' | 'start-failed';
+  kernel: IKernel;
+}
+
+/** Whether a kernel is on its way to Running. */
+export function isStarting(kernel: IKernel): boolean {
+  return kernel.phase === 'Queued' || kernel.phase === 'Starting';
+}
+
+/**
+ * Whether a kernel was restarted, moved or killed since `before`, so that what was said of it
+ * before is no longer true. That all is well again is no such thing.
+ */
+export function hasBegunAnew(before: IKernel, kernel: IKernel): boolean {
+  return (
+    before.restarts !== kernel.restarts ||
+    before.start !== kernel.start ||
+    (before.reason !== kernel.reason && kernel.reason !== '')
+  );
+}
+
+/** What a user should be told of a kernel that was as `before` and now is as `kernel`. */
+export function whatHappened(
+  before: IKernel | null,
+  kernel: IKernel
+): IHappening['kind'] | null {
+  const wasStarting = before !== null && isStarting(before);
+  if (kernel.phase === 'Failed') {
+    if (before?.phase === 'Failed') {
+      return null;
+    }
+    return wasStarting ? 'start-failed' : 'failed';
+  }
+  if (
+    before &&
+    kernel.reason === 'OutOfMemory' &&
+    (before.reason !== 'OutOfMemory' ||
+      before.message !== kernel.message ||
+      before.restarts !== kernel.restarts)
+  ) {
+    return 'out-of-memory';
+  }
+  if (isStarting(kernel)) {
+    return wasStarting ? null : 'starting';
+  }
+  return kernel.phase === 'Running' && wasStarting ? 'running' : null;
+}

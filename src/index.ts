@@ -1,0 +1,25 @@
+/**
+ * jupyter_elastic: pooled, resizable kernels. The list of its plugins, and what other extensions
+ * may use.
+ */
+import { JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { actionsPlugin } from './plugins/actions';
+import { chipPlugin } from './plugins/chip';
+import { commandsPlugin } from './plugins/commands';
+import { modelPlugin } from './plugins/model';
+import { notificationsPlugin } from './plugins/notifications';
+import { panelPlugin } from './plugins/panel';
+
+export { ElasticModel } from './model';
+export * from './tokens';
+
+const plugins: JupyterFrontEndPlugin<unknown>[] = [
+  modelPlugin,
+  actionsPlugin,
+  panelPlugin,
+  commandsPlugin,
+  chipPlugin,
+  notificationsPlugin
+];
+
+export default plugins;

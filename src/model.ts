@@ -1,0 +1,455 @@
+/**
+ * What the server knows of templates, kernels, pool and capacity, kept up to date.
+ *
+ * Events are hints: each makes the model read again what it concerns. A slow poll is the safety
+ * net; it backs off on errors and stands by while the page is hidden. No widget fetches.
+ */
+import { Event } from '@jupyterlab/services';
+import { IDisposable } from '@lumino/disposable';
+import { Poll, Throttler } from '@lumino/polling';
+import { ISignal, Signal } from '@lumino/signaling';
+import { hasBegunAnew, IHappening, isStarting, whatHappened } from './happenings';
+import {
+  ElasticProblem,
+  ICapacity,
+  IElasticApi,
+  IKernel,
+  IPool,
+  IProblem,
+  IResourceWish,
+  IStartRequest,
+  IStatus,
+  ITemplate,
+  IUsage
+} from './request';
+import { IResizeState, resized, seenResize } from './resize';
+import { KernelStart } from './start';
+import { isElasticEvent } from './tokens';
+import { UsageReader } from './usage';
+
+/** Milliseconds between two readings while a resize is in progress. */
+const QUICK_INTERVAL = 1000;
+
+export class ElasticModel implements IDisposable {
+  constructor(options: ElasticModel.IOptions) {
+    this._api = options.api;
+    this._events = options.events ?? null;
+    this._pollInterval = options.pollInterval ?? 30000;
+    const standby = options.standby ?? 'when-hidden';
+    this._poll = new Poll({
+      name: 'jupyter_elastic:model',
+      auto: false,
+      factory: () => this._load(),
+      frequency: { interval: this._pollInterval, backoff: true, max: 300000 },
+      standby
+    });
+    this._usage = new UsageReader({
+      api: this._api,
+      isRunning: id => this._kernels.get(id)?.phase === 'Running',
+      interval: options.usageInterval ?? 5000,
+      standby
+    });
+    this._usage.changed.connect(() => this._changed.emit());
+    this._overview = new Throttler(() => this._loadOverview(), { limit: 1000 });
+    this._events?.stream.connect(this._onEvent, this);
+  }
+
+  /** Something that the getters below return has changed. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  /** A kernel did something that a user should be told of. */
+  get happened(): ISignal<this, IHappening> {
+    return this._happened;
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  /** Whether the server has answered once. */
+  get isReady(): boolean {
+    return this._isReady;
+  }
+
+  /** Why the last reading failed; null when it did not. */
+  get problem(): ElasticProblem | null {
+    return this._problem;
+  }
+
+  get status(): IStatus | null {
+    return this._status;
+  }
+
+  get templates(): readonly ITemplate[] {
+    return this._templates;
+  }
+
+  /** What is wrong with templates that cannot be offered. */
+  get templateProblems(): readonly IProblem[] {
+    return this._templateProblems;
+  }
+
+  /** My kernels, newest first. */
+  get kernels(): readonly IKernel[] {
+    return [...this._kernels.values()].sort((a, b) => b.created - a.created);
+  }
+
+  get pool(): IPool | null {
+    return this._pool;
+  }
+
+  get capacity(): ICapacity | null {
+    return this._capacity;
+  }
+
+  template(name: string): ITemplate | null {
+    return this._templates.find(template => template.name === name) ?? null;
+  }
+
+  kernel(id: string | null | undefined): IKernel | null {
+    return (id && this._kernels.get(id)) || null;
+  }
+
+  /** The last reading of a watched kernel's use. */
+  usage(id: string): IUsage | null {
+    return this._usage.get(id) ?? null;
+  }
+
+  /** The start of a kernel that is Queued or Starting, or failed to start. */
+  startOf(id: string): KernelStart | null {
+    return this._starts.get(id) ?? null;
+  }
+
+  /** How a resize stands: one asked for here, or one seen in progress. */
+  resizeOf(id: string): IResizeState | null {
+    return this._resizes.get(id) ?? seenResize(this.kernel(id));
+  }
+
+  /** Forget the outcome of the last resize, because the user goes on. */
+  clearResize(id: string): void {
+    if (this._resizes.get(id)?.state !== 'applying' && this._resizes.delete(id)) {
+      this._changed.emit();
+    }
+  }
+
+  /** Begin to read, and go on until disposed. Safe to call twice. */
+  async open(): Promise<void> {
+    await this._poll.start();
+    await this._poll.tick;
+  }
+
+  /** Read everything now. */
+  async refresh(): Promise<void> {
+    await this._poll.refresh();
+    await this._poll.tick;
+  }
+
+  /** Change how often things are read; milliseconds. */
+  setIntervals(poll: number, usage: number): void {
+    this._pollInterval = poll;
+    this._usage.interval = usage;
+    this._retime();
+  }
+
+  /** Read the use of a kernel until the result is disposed of. */
+  watch(id: string): IDisposable {
+    return this._usage.watch(id);
+  }
+
+  /**
+   * Ask for a kernel. Resolves as soon as the server has accepted it; `running` of the result
+   * tells how the start went.
+   */
+  async start(request: IStartRequest): Promise<KernelStart> {
+    const kernel = await this._api.start(request);
+    this._note(kernel);
+    return this._follow(kernel);
+  }
+
+  /**
+   * Resize a running kernel. Resolves with the kernel when the resize is done.
+   *
+   * Rejects with an `ElasticProblem` when it is refused; `resizeOf` says the same.
+   */
+  async resize(id: string, wish: IResourceWish): Promise<IKernel> {
+    const restarts = this.kernel(id)?.restarts;
+    this._setResize(id, { state: 'applying', message: '', remedy: '' });
+    try {
+      const asked = await this._api.change(id, { resources: wish });
+      this._note(asked);
+      const kernel = await resized(asked, {
+        noted: this._noted,
+        dropped: this._dropped
+      });
+      if (restarts === undefined || this.kernel(id)?.restarts === restarts) {
+        this._setResize(id, { state: 'done', message: '', remedy: '' });
+      } else {
+        // It lost its variables meanwhile: that is the news.
+        this._resizes.delete(id);
+        this._changed.emit();
+      }
+      void this._overview.invoke().catch(() => undefined);
+      return kernel;
+    } catch (error) {
+      const { message, remedy } = ElasticProblem.from(error);
+      this._setResize(id, { state: 'refused', message, remedy });
+      throw error;
+    }
+  }
+
+  /** End a kernel or cancel its start. That it has ended already is no error. */
+  async stop(id: string): Promise<void> {
+    try {
+      await this._api.stop(id);
+    } catch (error) {
+      if (!isGone(error)) {
+        throw error;
+      }
+    }
+    this._drop(id);
+    void this._overview.invoke().catch(() => undefined);
+  }
+
+  /** See to it that a kernel which was ended by other means is gone. */
+  async ensureStopped(id: string): Promise<void> {
+    const kernels = await this._api.kernels();
+    if (kernels.some(kernel => kernel.kernel_id === id)) {
+      await this.stop(id);
+      return;
+    }
+    this._drop(id);
+    void this._overview.invoke().catch(() => undefined);
+  }
+
+  /** Forget a start that failed, once the user has seen it, and remove its record. */
+  async dismissStart(id: string): Promise<void> {
+    const start = this._starts.get(id);
+    if (start?.isDone) {
+      start.dispose();
+      this._starts.delete(id);
+      this._changed.emit();
+    }
+    // The start may know of the failure before the list of kernels does.
+    const problem = start?.problem ?? null;
+    const hasFailed = this.kernel(id)?.phase === 'Failed' || problem !== null;
+    if (hasFailed && problem?.reason !== 'StartCancelled') {
+      await this.stop(id);
+    }
+  }
+
+  dispose(): void {
+    if (this._isDisposed) {
+      return;
+    }
+    this._isDisposed = true;
+    this._events?.stream.disconnect(this._onEvent, this);
+    this._poll.dispose();
+    this._usage.dispose();
+    this._overview.dispose();
+    this._starts.forEach(start => start.dispose());
+    this._starts.clear();
+    Signal.clearData(this);
+  }
+
+  private _onEvent(_: Event.IManager, event: Event.Emission): void {
+    if (isElasticEvent(event.schema_id, 'kernel')) {
+      const id = typeof event.kernel_id === 'string' ? event.kernel_id : '';
+      if (event.change === 'removed') {
+        this._drop(id);
+      } else if (id) {
+        void this._readKernel(id);
+      }
+      void this._overview.invoke().catch(() => undefined);
+    } else if (isElasticEvent(event.schema_id, 'pool')) {
+      void this._overview.invoke().catch(() => undefined);
+    }
+  }
+
+  /** Read one kernel again, because an event said so. */
+  private async _readKernel(id: string): Promise<void> {
+    try {
+      this._note(await this._api.kernel(id));
+      await this._starts.get(id)?.refresh();
+    } catch (error) {
+      if (isGone(error)) {
+        this._drop(id);
+      }
+      // Anything else: the poll reads it again, and says so if that fails as well.
+    }
+  }
+
+  private async _load(): Promise<void> {
+    try {
+      const [kernels] = await Promise.all([
+        this._api.kernels(),
+        this._status
+          ? null
+          : this._api.status().then(status => (this._status = status)),
+        this._readOverview()
+      ]);
+      if (this._isDisposed) {
+        return;
+      }
+      const ids = new Set(kernels.map(kernel => kernel.kernel_id));
+      for (const id of this._kernels.keys()) {
+        // A kernel asked for a moment ago may be missing from a list made before it.
+        const start = this._starts.get(id);
+        if (!ids.has(id) && (!start || start.isDone)) {
+          this._drop(id);
+        }
+      }
+      kernels.forEach(kernel => this._note(kernel, this._isReady));
+      this._problem = null;
+      this._isReady = true;
+      this._changed.emit();
+    } catch (error) {
+      if (!this._isDisposed) {
+        this._problem = ElasticProblem.from(error);
+        this._changed.emit();
+      }
+      throw error;
+    }
+  }
+
+  /** What changes with every start: warm counts, pool, capacity. */
+  private async _readOverview(): Promise<void> {
+    const [templates, pool, capacity] = await Promise.all([
+      this._api.templates(),
+      this._api.pool(),
+      this._api.capacity()
+    ]);
+    this._templates = templates.templates;
+    this._templateProblems = templates.problems;
+    this._pool = pool;
+    this._capacity = capacity;
+  }
+
+  private async _loadOverview(): Promise<void> {
+    await this._readOverview();
+    if (!this._isDisposed) {
+      this._changed.emit();
+    }
+  }
+
+  /** Take over a kernel as the server says it is now; tell what happened to it. */
+  private _note(kernel: IKernel, tell = true): void {
+    const id = kernel.kernel_id;
+    const before = this._kernels.get(id) ?? null;
+    this._kernels.set(id, kernel);
+    if (before && hasBegunAnew(before, kernel)) {
+      this.clearResize(id);
+    }
+    if (isStarting(kernel)) {
+      this._follow(kernel);
+    }
+    const happening = tell ? whatHappened(before, kernel) : null;
+    this._retime();
+    this._noted.emit(kernel);
+    this._changed.emit();
+    if (happening) {
+      this._happened.emit({ kind: happening, kernel });
+    }
+  }
+
+  private _drop(id: string): void {
+    const start = this._starts.get(id);
+    if (start && !start.isDone) {
+      // It reads that it is gone, and ends with that reason.
+      void start.refresh().catch(() => undefined);
+    }
+    if (this._kernels.delete(id)) {
+      this._usage.forget(id);
+      this._resizes.delete(id);
+      this._dropped.emit(id);
+      this._changed.emit();
+    }
+  }
+
+  /** The start of a kernel, followed from now on. */
+  private _follow(kernel: IKernel): KernelStart {
+    const known = this._starts.get(kernel.kernel_id);
+    if (known) {
+      return known;
+    }
+    const start = new KernelStart({ api: this._api, kernel });
+    this._starts.set(kernel.kernel_id, start);
+    start.changed.connect(() => this._changed.emit());
+    start.running.then(
+      running => {
+        start.dispose();
+        this._starts.delete(running.kernel_id);
+        this._note(running);
+      },
+      () => this._changed.emit()
+    );
+    return start;
+  }
+
+  private _setResize(id: string, state: IResizeState): void {
+    this._resizes.set(id, state);
+    this._retime();
+    this._changed.emit();
+  }
+
+  /** Poll quickly while a resize is in progress, slowly otherwise. */
+  private _retime(): void {
+    const busy = [...this._kernels.values()].some(
+      kernel => kernel.resize?.state === 'InProgress'
+    );
+    const interval = busy ? QUICK_INTERVAL : this._pollInterval;
+    if (this._poll.frequency.interval !== interval) {
+      this._poll.frequency = { ...this._poll.frequency, interval };
+      if (busy && this._isReady) {
+        void this._poll
+          .schedule({ interval, phase: 'refreshed' })
+          .catch(() => undefined);
+      }
+    }
+  }
+
+  private readonly _api: IElasticApi;
+  private readonly _events: Event.IManager | null;
+  private readonly _poll: Poll;
+  private readonly _usage: UsageReader;
+  private readonly _overview: Throttler;
+  private _pollInterval: number;
+  private _isDisposed = false;
+  private _isReady = false;
+  private _problem: ElasticProblem | null = null;
+  private _status: IStatus | null = null;
+  private _templates: ITemplate[] = [];
+  private _templateProblems: IProblem[] = [];
+  private _pool: IPool | null = null;
+  private _capacity: ICapacity | null = null;
+  private readonly _kernels = new Map<string, IKernel>();
+  private readonly _resizes = new Map<string, IResizeState>();
+  private readonly _starts = new Map<string, KernelStart>();
+  private readonly _changed = new Signal<this, void>(this);
+  private readonly _happened = new Signal<this, IHappening>(this);
+  private readonly _noted = new Signal<this, IKernel>(this);
+  private readonly _dropped = new Signal<this, string>(this);
+}
+
+/** Whether the server says that a kernel is not there (any more). */
+function isGone(error: unknown): boolean {
+  return (
+    error instanceof ElasticProblem &&
+    (error.reason === 'UnknownKernel' || error.status === 404 || error.status === 410)
+  );
+}
+
+export namespace ElasticModel {
+  export interface IOptions {
+    api: IElasticApi;
+    /** The server's event bus; without it there is only the poll. */
+    events?: Event.IManager | null;
+    /** Milliseconds between two readings of everything. */
+    pollInterval?: number;
+    /** Milliseconds between two readings of the use of a watched kernel. */
+    usageInterval?: number;
+    /** When polls pause. */
+    standby?: Poll.Standby;
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * What a user hears of kernels without looking at the panel.
+ */
+import { Notification } from '@jupyterlab/apputils';
+import { TranslationBundle } from '@jupyterlab/translation';
+import { IDisposable } from '@lumino/disposable';
+import { ElasticActions, kernelTitle } from './actions';
+import { stepText } from './components/steps';
+import { IHappening } from './happenings';
+import { ElasticModel } from './model';
+import { IKernel } from './request';
+
+/** Lab cuts what is longer. */
+const LONGEST = 140;
+
+/** Milliseconds a start may take before it is worth a notification: warm starts are faster. */
+const PATIENCE = 1500;
+
+export class Notifier implements IDisposable {
+  constructor(options: Notifier.IOptions) {
+    this._model = options.model;
+    this._actions = options.actions;
+    this._trans = options.trans;
+    this._openPanel = options.openPanel;
+    this._isTold = options.isTold ?? (() => false);
+    this._patience = options.patience ?? PATIENCE;
+    this._model.happened.connect(this._onHappened, this);
+    this._model.changed.connect(this._onChanged, this);
+  }
+
+  /** Whether to show the steps of slow starts. */
+  tellStarts = true;
+
+  /** Whether to tell of failures. */
+  tellFailures = true;
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  dispose(): void {
+    if (this._isDisposed) {
+      return;
+    }
+    this._isDisposed = true;
+    this._model.happened.disconnect(this._onHappened, this);
+    this._model.changed.disconnect(this._onChanged, this);
+    this._starts.forEach(start => clearTimeout(start.timer));
+    this._starts.clear();
+  }
+
+  private _onHappened(_: ElasticModel, happening: IHappening): void {
+    const { kind, kernel } = happening;
+    switch (kind) {
+      case 'starting':
+        if (this.tellStarts) {
+          this._await(kernel.kernel_id);
+        }
+        break;
+      case 'running':
+        this._settle(kernel.kernel_id);
+        break;
+      case 'start-failed':
+        this._settle(kernel.kernel_id);
+        if (this._isTold(kernel.kernel_id)) {
+          break;
+        }
+        this._fail(kernel, this._trans.__('The kernel did not start.'));
+        break;
+      case 'failed':
+        this._fail(kernel, this._trans.__('The kernel ended.'));
+        break;
+      case 'out-of-memory':
+        this._fail(kernel, this._trans.__('The kernel ran out of memory.'));
+    }
+  }
+
+  /** Bring the notifications of slow starts up to date. */
+  private _onChanged(): void {
+    for (const [id, start] of this._starts) {
+      const kernel = this._model.kernel(id);
+      if (!kernel) {
+        this._settle(id);
+      } else if (start.notification) {
+        const message = this._startText(kernel);
+        if (message !== start.message) {
+          start.message = message;
+          Notification.update({ id: start.notification, message });
+        }
+      }
+    }
+  }
+
+  private _await(id: string): void {
+    if (this._starts.has(id)) {
+      return;
+    }
+    const timer = setTimeout(() => {
+      const start = this._starts.get(id);
+      const kernel = this._model.kernel(id);
+      if (start && kernel) {
+        start.message = this._startText(kernel);
+        start.notification = Notification.emit(start.message, 'in-progress', {
+          autoClose: false,
+          actions: [
+            {
+              label: this._trans.__('Cancel start'),
+              callback: () => this._do(this._actions.stop(id, false))
+            }
+          ]
+        });
+      }
+    }, this._patience);
+    this._starts.set(id, { timer, notification: null, message: '' });
+  }
+
+  /** A start has ended, one way or another. */
+  private _settle(id: string): void {
+    const start = this._starts.get(id);
+    if (start) {
+      clearTimeout(start.timer);
+      this._starts.delete(id);
+      if (start.notification) {
+        Notification.dismiss(start.notification);
+      }
+    }
+  }
+
+  private _startText(kernel: IKernel): string {
+    const title = kernelTitle(kernel);
+    const steps = this._model.startOf(kernel.kernel_id)?.steps ?? [];
+    const last = steps[steps.length - 1];
+    return last
+      ? this._trans.__('Starting "%1": %2', title, stepText(last, this._trans))
+      : this._trans.__('Starting "%1"…', title);
+  }
+
+  private _fail(kernel: IKernel, fallback: string): void {
+    if (!this.tellFailures) {
+      return;
+    }
+    const trans = this._trans;
+    const actions: Notification.IAction[] = [];
+    if (kernel.reason === 'OutOfMemory') {
+      actions.push({
+        label: trans.__('Raise memory'),
+        displayType: 'accent',
+        callback: () => this._openPanel(kernel.phase === 'Failed' ? 'start' : 'kernel')
+      });
+    }
+    if (kernel.phase === 'Failed') {
+      actions.push({
+        label: trans.__('Start a new one'),
+        callback: () => this._openPanel('start')
+      });
+    }
+    // A kernel that runs again needs no restart: that would only lose variables.
+    Notification.error(toastText(kernelTitle(kernel), kernel.message || fallback), {
+      autoClose: false,
+      actions
+    });
+  }
+
+  private _do(work: Promise<unknown>): void {
+    work.catch(error =>
+      this._actions.showProblem(this._trans.__('Elastic kernels'), error)
+    );
+  }
+
+  private readonly _model: ElasticModel;
+  private readonly _actions: ElasticActions;
+  private readonly _trans: TranslationBundle;
+  private readonly _openPanel: (section: 'kernel' | 'start') => void;
+  private readonly _isTold: (id: string) => boolean;
+  private readonly _patience: number;
+  private readonly _starts = new Map<
+    string,
+    {
+      timer: ReturnType<typeof setTimeout>;
+      notification: string | null;
+      message: string;
+    }
+  >();
+  private _isDisposed = false;
+}
+
+/**
+ * Title and as many sentences as fit a notification uncut; the panel has them all. A title or a
+ * first sentence that is too long itself is shortened in the middle.
+ */
+export function toastText(title: string, message: string): string {
+  const head = `${shorten(title, 40)}: `;
+  const sentences = message.split(/(?<=[.!?])\s+/);
+  let text = head + shorten(sentences[0], LONGEST - head.length);
+  for (const sentence of sentences.slice(1)) {
+    if (text.length + 1 + sentence.length > LONGEST) {
+      break;
+    }
+    text += ` ${sentence}`;
+  }
+  return text;
+}
+
+function shorten(text: string, length: number): string {
+  if (text.length <= length) {
+    return text;
+  }
+  const tail = Math.floor((length - 1) / 2);
+  return `${text.slice(0, length - 1 - tail)}…${text.slice(text.length - tail)}`;
+}
+
+export namespace Notifier {
+  export interface IOptions {
+    model: ElasticModel;
+    actions: ElasticActions;
+    trans: TranslationBundle;
+    openPanel: (section: 'kernel' | 'start') => void;
+    /** Whether the user sees already, elsewhere, how the start of a kernel goes. */
+    isTold?: (id: string) => boolean;
+    /** Milliseconds before a start is told of. */
+    patience?: number;
+  }
+}

@@ -1,0 +1,333 @@
+/**
+ * The REST API under `/elastic/api`, typed. The only module that fetches.
+ */
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+/** GPUs of one kind. */
+export interface IGpu {
+  kind: string;
+  count: number;
+}
+
+/** What a kernel has; quantities in the notation of Kubernetes. */
+export interface IResources {
+  cpu: string;
+  memory: string;
+  gpu?: IGpu | null;
+}
+
+/** What is left out is the template's default (start) or stays (change). */
+export type IResourceWish = Partial<IResources>;
+
+/** What a template offers of CPU or memory. */
+export interface IRange {
+  minimum: string;
+  default: string;
+  maximum: string;
+  choices: string[];
+}
+
+/** What a template offers. */
+export interface IOffer {
+  cpu: IRange;
+  memory: IRange;
+  gpu: { kinds: string[]; default: number; maximum: number };
+}
+
+export interface ITemplate {
+  name: string;
+  display_name: string;
+  description: string;
+  language: string;
+  icon_url: string | null;
+  preload?: string[];
+  resources: IOffer;
+  /** Pods ready to be claimed. */
+  warm: number;
+  target: number;
+}
+
+export interface IProblem {
+  title: string;
+  status: number;
+  reason: string;
+  message: string;
+  remedy?: string;
+  retry?: boolean;
+  field?: string;
+}
+
+export type KernelPhase =
+  'Queued' | 'Starting' | 'Running' | 'Moving' | 'Stopped' | 'Failed';
+
+export interface IResize {
+  state: 'InProgress' | 'Done' | 'Refused';
+  reason?: string;
+  message?: string;
+  time?: number;
+}
+
+export interface IKernel {
+  kernel_id: string;
+  template: string;
+  display_name?: string;
+  name: string;
+  path: string;
+  phase: KernelPhase;
+  reason: string;
+  message: string;
+  resources: IResources;
+  actual?: IResources | null;
+  start?: 'warm' | 'cold' | null;
+  created: number;
+  restarts: number;
+  execution_state: string;
+  last_activity?: number | null;
+  attached: boolean;
+  resize?: IResize | null;
+  sessions?: { id: string; path: string; name?: string; type?: string }[];
+  warnings?: string[];
+}
+
+/** One dated line of a start's progress. */
+export interface IStep {
+  /** Seconds since the epoch. */
+  time: number;
+  name: string;
+  message: string;
+}
+
+export interface IProgress {
+  phase: KernelPhase;
+  reason?: string;
+  message?: string;
+  done: boolean;
+  steps: IStep[];
+}
+
+export interface IUsage {
+  time: number;
+  /** Cores in use since the last reading. */
+  cpu?: number | null;
+  cpu_limit: number | null;
+  /** Bytes. */
+  memory: number;
+  memory_limit: number | null;
+  memory_peak?: number | null;
+  gpu?: { [key: string]: unknown }[];
+}
+
+export interface IPoolTemplate {
+  template: string;
+  display_name: string;
+  target: number;
+  warm: number;
+  warming: number;
+  claimed: number;
+  message?: string;
+}
+
+export interface IPool {
+  controller: boolean;
+  templates: IPoolTemplate[];
+}
+
+export interface ICapacity {
+  cpu: { total: string; used: string; free: string };
+  memory: { total: string; used: string; free: string };
+  gpus: { kind: string; total: number; used: number }[];
+}
+
+export interface IStatus {
+  cluster: string;
+  version: string;
+  gpu_kinds: string[];
+  enforcement: { memory: string; cpu: string; note: string };
+}
+
+export interface IStartRequest {
+  template: string;
+  resources?: IResourceWish;
+  name?: string;
+  path?: string;
+}
+
+/**
+ * A refusal or failure as the server words it: reason, sentence, remedy.
+ */
+export class ElasticProblem extends Error {
+  constructor(options: {
+    reason: string;
+    message: string;
+    remedy?: string;
+    status?: number;
+    field?: string;
+  }) {
+    super(options.message);
+    this.name = 'ElasticProblem';
+    this.reason = options.reason;
+    this.remedy = options.remedy ?? '';
+    this.status = options.status ?? 0;
+    this.field = options.field;
+  }
+
+  /** Machine-readable and stable. */
+  readonly reason: string;
+  /** What to do next; may be empty. */
+  readonly remedy: string;
+  /** HTTP status; 0 where none was received. */
+  readonly status: number;
+  /** The field of the request which is wrong, if one is. */
+  readonly field?: string;
+
+  /** Sentence and remedy in one line. */
+  get text(): string {
+    return `${this.message} ${this.remedy}`.trim();
+  }
+
+  /** Any thrown thing as a problem. */
+  static from(error: unknown): ElasticProblem {
+    if (error instanceof ElasticProblem) {
+      return error;
+    }
+    const message = error instanceof Error ? error.message : String(error);
+    return new ElasticProblem({ reason: 'Unexpected', message });
+  }
+}
+
+/** What the model asks of a server; tests give a fake. */
+export interface IElasticApi {
+  status(): Promise<IStatus>;
+  templates(): Promise<{ templates: ITemplate[]; problems: IProblem[] }>;
+  kernels(): Promise<IKernel[]>;
+  kernel(id: string): Promise<IKernel>;
+  start(request: IStartRequest): Promise<IKernel>;
+  change(
+    id: string,
+    change: { resources?: IResourceWish; name?: string }
+  ): Promise<IKernel>;
+  stop(id: string): Promise<void>;
+  progress(id: string): Promise<IProgress>;
+  usage(id: string): Promise<IUsage>;
+  pool(): Promise<IPool>;
+  capacity(): Promise<ICapacity>;
+}
+
+/**
+ * `IElasticApi` over HTTP. Every method rejects with an `ElasticProblem`.
+ */
+export class ElasticApi implements IElasticApi {
+  constructor(settings?: ServerConnection.ISettings) {
+    this._settings = settings ?? ServerConnection.makeSettings();
+  }
+
+  status(): Promise<IStatus> {
+    return this._request<IStatus>('GET', ['status']);
+  }
+
+  templates(): Promise<{ templates: ITemplate[]; problems: IProblem[] }> {
+    return this._request('GET', ['templates']);
+  }
+
+  async kernels(): Promise<IKernel[]> {
+    return (await this._request<{ kernels: IKernel[] }>('GET', ['kernels'])).kernels;
+  }
+
+  kernel(id: string): Promise<IKernel> {
+    return this._request('GET', ['kernels', id]);
+  }
+
+  start(request: IStartRequest): Promise<IKernel> {
+    return this._request('POST', ['kernels'], request);
+  }
+
+  change(
+    id: string,
+    change: { resources?: IResourceWish; name?: string }
+  ): Promise<IKernel> {
+    return this._request('PATCH', ['kernels', id], change);
+  }
+
+  async stop(id: string): Promise<void> {
+    await this._request('DELETE', ['kernels', id]);
+  }
+
+  progress(id: string): Promise<IProgress> {
+    return this._request('GET', ['kernels', id, 'progress']);
+  }
+
+  usage(id: string): Promise<IUsage> {
+    return this._request('GET', ['kernels', id, 'usage']);
+  }
+
+  pool(): Promise<IPool> {
+    return this._request('GET', ['pool']);
+  }
+
+  capacity(): Promise<ICapacity> {
+    return this._request('GET', ['capacity']);
+  }
+
+  private async _request<T>(method: string, path: string[], body?: object): Promise<T> {
+    const url = URLExt.join(
+      this._settings.baseUrl,
+      'elastic',
+      'api',
+      ...path.map(encodeURIComponent)
+    );
+    const init: RequestInit = { method };
+    if (body !== undefined) {
+      init.body = JSON.stringify(body);
+      init.headers = { 'Content-Type': 'application/json' };
+    }
+    let response: Response;
+    try {
+      response = await ServerConnection.makeRequest(url, init, this._settings);
+    } catch {
+      throw new ElasticProblem({
+        reason: 'ServerUnreachable',
+        message: 'The Jupyter server did not answer.',
+        remedy: 'Nothing is lost; this is tried again.'
+      });
+    }
+    const text = await response.text();
+    let data: unknown;
+    try {
+      data = text ? JSON.parse(text) : undefined;
+    } catch {
+      // A proxy's page in place of ours: the status line says what there is to say.
+      data = undefined;
+    }
+    if (!response.ok) {
+      throw problemOf(response, data);
+    }
+    return data as T;
+  }
+
+  private readonly _settings: ServerConnection.ISettings;
+}
+
+function problemOf(response: Response, data: unknown): ElasticProblem {
+  const body = (typeof data === 'object' && data ? data : {}) as Partial<IProblem>;
+  if (!body.reason && response.status === 404) {
+    return new ElasticProblem({
+      reason: 'NotInstalled',
+      message: 'This Jupyter server does not serve elastic kernels.',
+      remedy:
+        'Enable the server extension: jupyter server extension enable jupyter_elastic.',
+      status: 404
+    });
+  }
+  return new ElasticProblem({
+    reason: body.reason ?? 'Error',
+    // `title` is the bare sentence; `message` repeats it with the remedy for other clients.
+    message:
+      body.title ??
+      body.message ??
+      `The server answered ${response.status} ${response.statusText}.`,
+    remedy: body.remedy,
+    status: response.status,
+    field: body.field
+  });
+}

@@ -1,0 +1,246 @@
+import { expect, test } from '@jupyterlab/galata';
+import { ElasticPage } from './elastic';
+
+// Galata takes our /elastic/api/kernels for Jupyter's /api/kernels; tests stop their own.
+test.use({ kernels: null });
+
+let elastic: ElasticPage;
+
+test.beforeEach(async ({ page }) => {
+  elastic = new ElasticPage(page);
+  await elastic.stopAll();
+  await elastic.openPanel();
+});
+
+test.afterEach(async () => {
+  await elastic.stopAll();
+});
+
+test('starts with resources for the notebook that is open, and keeps them in it', async ({
+  page,
+  tmpPath
+}) => {
+  await elastic.newNotebook('start.ipynb');
+  await expect(elastic.panel.getByText('is on the plain kernel')).toBeVisible();
+  await expect(elastic.chip).toBeHidden();
+
+  await elastic.panel.getByRole('button', { name: 'Run on an elastic kernel' }).click();
+  await elastic.start({ memory: '768 MiB', cpu: '0.5' });
+
+  await expect(elastic.chip).toContainText('0.5 CPU · 768 MiB');
+  await expect(elastic.kernel.getByText('Python 3, elastic')).toBeVisible();
+  await expect(
+    elastic.myKernels.getByRole('button', { name: 'Stop start.ipynb' })
+  ).toBeVisible();
+  expect(await elastic.run('print(6 * 7)')).toContain('42');
+  const kernel = await elastic.onlyKernel();
+  expect(kernel.phase).toBe('Running');
+  expect(kernel.actual).toMatchObject({ cpu: '500m', memory: '768Mi' });
+
+  await page.notebook.save();
+  expect(await elastic.savedWish(`${tmpPath}/start.ipynb`)).toEqual({
+    template: 'elastic-python3',
+    resources: { cpu: '500m', memory: '768Mi' }
+  });
+});
+
+test('opens a new notebook when none is open', async () => {
+  await elastic.start({ memory: '640 MiB' });
+  await expect(elastic.chip).toContainText('640 MiB');
+  expect(await elastic.run('print("hel" + "lo")')).toContain('hello');
+  await elastic.onlyKernel();
+});
+
+test('resizes a running kernel, whose variables stay', async ({ page, tmpPath }) => {
+  await elastic.newNotebook('resize.ipynb');
+  await elastic.start({});
+  await expect(elastic.chip).toContainText('512 MiB');
+  await elastic.run('x = 41');
+
+  const apply = elastic.resizeForm.getByRole('button', { name: 'Apply' });
+  await expect(apply).toBeDisabled();
+  // By keyboard: the slider, one step up, and Apply.
+  await elastic.resizeForm.getByRole('slider', { name: 'Memory' }).focus();
+  await page.keyboard.press('ArrowRight');
+  await expect(elastic.resizeForm.getByRole('textbox', { name: 'Memory' })).toHaveValue(
+    '768 MiB'
+  );
+  await apply.press('Enter');
+
+  await expect(elastic.panel.getByRole('status')).toContainText('Done');
+  await expect(elastic.chip).toContainText('768 MiB');
+  expect((await elastic.onlyKernel()).actual).toMatchObject({ memory: '768Mi' });
+  expect(await elastic.run('print(x + 1)')).toContain('42');
+
+  await page.notebook.save();
+  expect(await elastic.savedWish(`${tmpPath}/resize.ipynb`)).toMatchObject({
+    resources: { memory: '768Mi' }
+  });
+});
+
+test('refuses to take memory that is in use, with figures and a remedy', async () => {
+  await elastic.newNotebook('shrink.ipynb');
+  await elastic.start({ memory: '1 GiB' });
+  await expect(elastic.chip).toContainText('1 GiB');
+  await elastic.run(
+    'block = bytearray(600 << 20); block[::4096] = b"x" * len(block[::4096])'
+  );
+  await elastic.resize({ memory: '256 MiB' });
+
+  const refusal = elastic.resizeForm.getByRole('alert');
+  await expect(refusal).toContainText('256 MiB');
+  await expect(refusal.locator('.jp-Elastic-remedy')).not.toBeEmpty();
+  await expect(elastic.chip).toContainText('1 GiB');
+  expect(await elastic.run('print(len(block) >> 20)')).toContain('600');
+});
+
+test('says limit and peak after running out of memory, and goes on after a raise', async ({
+  page
+}) => {
+  await elastic.newNotebook('oom.ipynb');
+  await elastic.start({ memory: '384 MiB' });
+  await expect(elastic.chip).toContainText('384 MiB');
+  // Lab has its own word on the restart, which covers the page.
+  const dialog = page.locator('.jp-Dialog');
+  await page.addLocatorHandler(dialog, () => dialog.locator('button').last().click());
+  const hungry =
+    'block = bytearray(900 << 20); block[::4096] = b"x" * len(block[::4096]); print("got", len(block) >> 20)';
+  await elastic.begin(hungry);
+
+  const notice = page.locator('.Toastify__toast', { hasText: '384 MiB' });
+  await expect(notice).toBeVisible();
+  expect((await elastic.onlyKernel()).reason).toBe('OutOfMemory');
+  await notice.getByRole('button', { name: 'Raise memory' }).click();
+  await elastic.resize({ memory: '2 GiB' });
+  await expect(elastic.panel.getByRole('status')).toContainText('Done');
+
+  await expect
+    .poll(() => elastic.run(hungry), { timeout: 30_000 })
+    .toContain('got 900');
+});
+
+test('blames running out of memory on the cell that did, and on no other', async ({
+  page
+}) => {
+  await elastic.newNotebook('blame.ipynb');
+  await elastic.start({ memory: '384 MiB' });
+  await expect(elastic.chip).toContainText('384 MiB');
+  const dialog = page.locator('.jp-Dialog');
+  await page.addLocatorHandler(dialog, () => dialog.locator('button').last().click());
+  await elastic.run('x = 41');
+  await page.notebook.addCell('code', '');
+  await elastic.begin('block = bytearray(900*2**20)');
+
+  const cells = page.locator('.jp-Notebook .jp-CodeCell');
+  const red = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]';
+  await expect(cells.nth(1).locator(red)).toContainText('384 MiB');
+  await expect(cells.nth(0).locator(red)).toHaveCount(0);
+
+  const toast = page.locator('.Toastify__toast', { hasText: '384 MiB' });
+  await expect(toast).not.toContainText('…');
+  await expect(toast.getByRole('button', { name: 'Raise memory' })).toBeVisible();
+  await expect(toast.getByRole('button', { name: 'Restart kernel' })).toHaveCount(0);
+});
+
+test('gives a notebook its resources again when it is opened again', async ({
+  page,
+  tmpPath
+}) => {
+  await elastic.newNotebook('again.ipynb');
+  await elastic.start({ memory: '896 MiB' });
+  await expect(elastic.chip).toContainText('896 MiB');
+  const first = await elastic.onlyKernel();
+  await page.notebook.save();
+  const wish = await elastic.savedWish(`${tmpPath}/again.ipynb`);
+  expect(wish).toMatchObject({ resources: { memory: '896Mi' } });
+  await page.notebook.close();
+  await elastic.stopAll();
+  expect(await elastic.savedWish(`${tmpPath}/again.ipynb`)).toEqual(wish);
+
+  await page.notebook.openByPath(`${tmpPath}/again.ipynb`);
+  await page.notebook.activate('again.ipynb');
+  await expect(elastic.chip).toContainText('896 MiB');
+  const second = await elastic.onlyKernel();
+  expect(second.kernel_id).not.toBe(first.kernel_id);
+  expect(second.resources).toMatchObject({ memory: '896Mi' });
+});
+
+test('restarts and stops the kernel from the panel', async ({ page }) => {
+  await elastic.newNotebook('life.ipynb');
+  await elastic.start({});
+  await expect(elastic.chip).toBeVisible();
+  await elastic.run('x = 1');
+
+  await elastic.kernel.getByRole('button', { name: 'Restart' }).click();
+  await page.locator('.jp-Dialog').getByRole('button', { name: 'Confirm' }).click();
+  await expect
+    .poll(() => elastic.run('print("x" in globals())'), { timeout: 30_000 })
+    .toContain('False');
+  await elastic.onlyKernel();
+
+  const refused: string[] = [];
+  page.on('response', response => {
+    if (response.request().method() === 'DELETE' && !response.ok()) {
+      refused.push(`${response.status()} ${response.url()}`);
+    }
+  });
+  await elastic.kernel.getByRole('button', { name: 'Stop' }).click();
+  await page.locator('.jp-Dialog').getByRole('button', { name: 'Stop' }).click();
+  await expect(elastic.chip).toBeHidden();
+  await expect(elastic.panel.getByText('You have no elastic kernels.')).toBeVisible();
+  expect(refused).toEqual([]);
+  expect(await elastic.kernels()).toHaveLength(0);
+});
+
+test('refuses a start for which there is no room, and leaves the old kernel', async () => {
+  await elastic.newNotebook('room.ipynb');
+  await elastic.run('x = 7');
+  await elastic.start({ memory: '7.5 GiB' });
+
+  const refusal = elastic.startForm.getByRole('alert');
+  await expect(refusal).toContainText('7.5 GiB');
+  await expect(refusal).toContainText('ask for less');
+  expect(await elastic.run('print(x)')).toContain('7');
+});
+
+test('says why a kernel did not start', async ({ page }) => {
+  await elastic.newNotebook('fails.ipynb');
+  await elastic.run('x = 8');
+  await elastic.start({ template: 'fails' });
+
+  await expect(elastic.startForm.getByRole('alert')).not.toBeEmpty({ timeout: 60_000 });
+  // The form is in front: a notification would only say it again.
+  await expect(page.locator('.Toastify__toast--error')).toHaveCount(0);
+  expect(await elastic.run('print(x)')).toContain('8');
+  await elastic.startForm.getByRole('button', { name: 'Dismiss' }).click();
+  await expect(elastic.panel.getByText('You have no elastic kernels.')).toBeVisible();
+  expect(await elastic.kernels()).toHaveLength(0);
+});
+
+test('starts from the launcher, and lists and stops what runs', async ({ page }) => {
+  await page
+    .locator('.jp-LauncherCard[title="Python 3, elastic"]')
+    .or(page.locator('.jp-LauncherCard', { hasText: 'Python 3, elastic' }))
+    .first()
+    .click();
+  await expect(elastic.chip).toContainText('1 CPU · 512 MiB');
+  await expect(elastic.myKernels.getByRole('listitem')).toHaveCount(1);
+  await elastic.myKernels
+    .getByRole('button', { name: /^Stop Untitled.*ipynb$/ })
+    .click();
+  await page.locator('.jp-Dialog').getByRole('button', { name: 'Stop' }).click();
+  await expect(elastic.panel.getByText('You have no elastic kernels.')).toBeVisible();
+});
+
+test('does not overflow a narrow sidebar', async ({ page }) => {
+  await elastic.newNotebook('narrow.ipynb');
+  await elastic.start({});
+  await expect(elastic.chip).toBeVisible();
+  await elastic.panel.getByRole('button', { name: 'Start a kernel' }).click();
+  const widths = await elastic.panel.evaluate(node => {
+    node.style.width = '250px';
+    return { client: node.clientWidth, scroll: node.scrollWidth };
+  });
+  expect(widths.scroll).toBeLessThanOrEqual(widths.client);
+  await page.keyboard.press('Escape');
+});
