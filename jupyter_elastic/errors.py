@@ -179,6 +179,89 @@ class StartFailed(ElasticError):
     reason, status = "StartFailed", 502
 
 
+class AgentFailed(AgentTimeout):
+    """The container ended before its agent was up; carries exit code and last words."""
+
+    reason, status = "AgentFailed", 502
+    remedy = "See the template's image, interpreter and preload list."
+
+
+class PodFailed(ElasticError):
+    """The pod cannot start, or ended, for a cause that lies in its cluster."""
+
+    reason, status = "PodFailed", 502
+    remedy = "Try again; if it stays so, show this message to whoever runs the cluster."
+
+
+class Evicted(PodFailed):
+    """The pod's node or its administrators needed the room."""
+
+    reason, status, retry = "Evicted", 503, True
+    remedy = "Start a new kernel; it gets another node where there is one."
+
+
+class Preempted(PodFailed):
+    """A pod of higher priority took the place."""
+
+    reason, status, retry = "Preempted", 503, True
+    remedy = "Start a new kernel once there is room again."
+
+
+class NodeLost(PodFailed):
+    """The node stopped, was removed, or cannot be reached any more."""
+
+    reason, status, retry = "NodeLost", 503, True
+    remedy = "Start a new kernel; it gets another node."
+
+
+class NodeShutdown(NodeLost):
+    """The node was shut down in an orderly way."""
+
+    reason = "NodeShutdown"
+
+
+class ImageNotFound(PodFailed):
+    """The registry does not have the template's image, or its name cannot be read."""
+
+    reason, status = "ImageNotFound", 422
+    remedy = "Correct the template's image."
+
+
+class ImageForbidden(PodFailed):
+    """The registry does not give the template's image to this cluster."""
+
+    reason, status = "ImageForbidden", 422
+    remedy = "Check the image's name, and give the namespace a pull secret for that registry."
+
+
+class Unschedulable(PodFailed):
+    """No node has room for the pod, or none will take it."""
+
+    reason, status, retry = "Unschedulable", 503, True
+    remedy = "Ask for less, or wait until there is room."
+
+
+class NoNodeFits(ElasticError):
+    """The kernel's node has no room for the size that was asked for."""
+
+    reason, status = "NoNodeFits", 409
+    remedy = "Ask for less, or start a new kernel with that size, which can go to another node."
+
+
+class ResizeStuck(ElasticError):
+    """The node accepted a size and does not put it in force."""
+
+    reason, status, retry = "ResizeStuck", 504, True
+    remedy = "Try again; if it stays so, start a new kernel with that size."
+
+
+class ResizeLost(ElasticError):
+    """The kernel was killed while it was resized."""
+
+    reason, status, retry = "ResizeLost", 409, True
+    remedy = "Wait until the kernel runs again, then resize it."
+
+
 class NoEncryption(ElasticError):
     """Encrypted kernel channels are required, and the kernel or this server cannot have them."""
 

@@ -129,6 +129,8 @@ class AgentAddress(msgspec.Struct, frozen=True):
 
     endpoint: str
     public_key: str
+    incarnation: int = 0
+    """How often the agent was brought back in place; a conversation does not outlive it."""
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True):
