@@ -25,7 +25,7 @@ from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
 from .kernels.service import ElasticService
 from .kernels.sessions import ElasticSessionMixin
-from .kernels.settings import ElasticKernels, ElasticLocal
+from .kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from .kernels.specs import ElasticKernelSpecMixin
 from .kernels.websocket import ElasticWebsocketMixin
 
@@ -47,7 +47,7 @@ class ElasticExtension(ExtensionApp):
     description = "Pooled, resizable kernels."
     version = __version__
     load_other_extensions = True
-    classes = [ElasticKernels, ElasticLocal]
+    classes = [ElasticKernels, ElasticLocal, ElasticKubernetes]
 
     @default("config_file_name")
     def _default_config_file_name(self) -> str:
@@ -67,6 +67,7 @@ class ElasticExtension(ExtensionApp):
         self.service = serverapp.elastic_service = ElasticService(
             ElasticKernels(parent=serverapp),
             ElasticLocal(parent=serverapp),
+            ElasticKubernetes(parent=serverapp),
             find_specs=self._native_specs,
             log=self.log,
         )

@@ -14,7 +14,7 @@ import sys
 from typing import Any, Dict, Tuple
 
 from . import config as configuration
-from . import host, identity, processes
+from . import host, identity, init, processes
 from .nursery import respawn_arguments
 from .zygote import Zygote
 
@@ -66,7 +66,10 @@ def run_agent(path: str) -> int:
     except (OSError, ValueError, KeyError) as error:
         sys.stderr.write(f"agent: the configuration {path} cannot be used: {error!r}\n")
         return 2
+    os.makedirs(config["run_dir"], mode=0o700, exist_ok=True)
     prepare()
+    if config["init"]:
+        init.split(config)
     read, write = os.pipe()
     os.set_inheritable(read, False)
     pid, sock = fork_zygote(config, write)

@@ -117,3 +117,43 @@ class Cgroup:
         """The processes in the memory group."""
         text = self._text(self._memory, "cgroup.procs") or ""
         return [int(word) for word in text.split()]
+
+
+def own_cgroup(root: str = "/sys/fs/cgroup") -> Optional[Cgroup]:
+    """The group this process is in, as a container sees it below ``root``; None: not to be read.
+
+    In a container the mount shows its own group at the root, or (version 1 without a namespace)
+    at the path that ``/proc/self/cgroup`` names.
+    """
+    unified = os.path.exists(os.path.join(root, "cgroup.controllers"))
+    paths = _own_paths()
+    if unified:
+        for path in (root, os.path.join(root, paths.get("", "").lstrip("/"))):
+            if os.path.exists(os.path.join(path, "memory.current")):
+                return Cgroup({"version": 2, "memory": path, "cpu": path})
+        return None
+    found = {}
+    for name, probe in (("memory", "memory.usage_in_bytes"), ("cpu", "cpu.cfs_quota_us")):
+        place = os.path.join(root, name)
+        for path in (place, os.path.join(place, paths.get(name, "").lstrip("/"))):
+            if _there(path, probe):
+                found[name] = path
+    return Cgroup({"version": 1, **found}) if "memory" in found else None
+
+
+def _there(path: str, probe: str) -> bool:
+    return os.path.exists(os.path.join(path, probe))
+
+
+def _own_paths() -> Dict[str, str]:
+    """Controller -> path of this process's group; the empty name is version 2."""
+    found = {}
+    try:
+        with open("/proc/self/cgroup", encoding="ascii") as file:
+            for line in file:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                for name in controllers.split(","):
+                    found[name] = path
+    except OSError:
+        return {}
+    return found

@@ -64,6 +64,8 @@ class Channels:
         self._in_order = python
         self.last_activity = time.time()
         self.seen_status = False
+        self.worked = False
+        """Whether the kernel ever did anything for a user."""
         self._topics = [b"kernel."] if python else [b""]
         self._iopub = self._socket(zmq.SUB, "iopub_port")
         for topic in self._topics:
@@ -229,6 +231,7 @@ class Channels:
         else:
             self._busy.pop(request, None)
         if parent.get("msg_type") not in _PASSIVE:
+            self.worked = True
             self.last_activity = time.time()
         if self.state != before:
             self._on_state(self.state)

@@ -9,7 +9,7 @@ Fields
 ``bind`` (str)
     Where the control socket binds, ``tcp://127.0.0.1:*`` locally.
 ``run_dir`` (str)
-    The pod's own directory (0700).
+    The pod's own directory (0700); the agent makes it where it is missing.
 ``keys`` (str)
     Path of a JSON file (0600): ``{"secret_key", "public_key", "client_keys": [...]}``, Z85.
 ``argv`` (list of str or null)
@@ -17,10 +17,11 @@ Fields
 ``interrupt_mode`` (str), ``language`` (str)
 ``preload`` (list of str)
     Modules the zygote imports. One that fails is a warning, never the end of the pod.
-``cgroup`` (object or null)
+``cgroup`` (object, "own" or null)
     ``{"version": 1|2, "memory": DIR, "cpu": DIR, "join": [FILE, ...]}``; ``join`` are the
     ``cgroup.procs`` files into which the zygote writes its pid before it imports anything, so
-    that kernels are born inside. The agent itself stays outside locally. Null: no cgroup.
+    that kernels are born inside. The agent itself stays outside locally. ``"own"``: the group
+    that this process is in, as in a container. Null: no cgroup.
 ``enforce`` (str)
     ``cgroup``: limits are somebody else's (the cluster adapter or kubelet writes them).
     ``watchdog``: the agent itself holds memory by sampling RSS and CPU by affinity.
@@ -30,6 +31,12 @@ Fields
     ``{"path": FILE, "timeout": SECONDS}``: while warm, end when FILE was not touched so long.
 ``warm_timeout`` (float)
     A pod that is not claimed within so many seconds of a cold start's birth ends; 0 = never.
+``cpu_overhead`` (int)
+    Millicores of the cgroup's limit that are the agent's and not the kernel's.
+``init`` (bool)
+    Whether this is the first process of a container (see :mod:`.init`).
+``termination_log`` (str)
+    Where the kubelet reads why a container ended; ``{"reason", "message"}`` as JSON. Empty: none.
 """
 
 from __future__ import annotations
@@ -49,6 +56,9 @@ DEFAULTS: Dict[str, Any] = {
     "cpu": 0,
     "heartbeat": None,
     "warm_timeout": 0,
+    "cpu_overhead": 0,
+    "init": False,
+    "termination_log": "",
 }
 
 

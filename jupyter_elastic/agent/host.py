@@ -106,6 +106,8 @@ class Host:
         await self.kernel.end(grace)
         self._stage = "gone"
         self._write_status(reason=reason, message=message)
+        if status == 0:  # else the kubelet starts the container again
+            state.write_termination(self._config["termination_log"], reason, message)
         state.remove(self._config["run_dir"], state.CLAIM)
         self.nursery.goodbye()
         if not self._over.done():
@@ -152,6 +154,7 @@ class Host:
         if not self.meter.overhead:  # else a claim that is restored knows it better
             self.meter.weigh(pids, spare)
         self._stage = "warm"
+        self.kernel.stirred.set()
         self._write_status()
 
     def _on_lost(self) -> None:
@@ -279,6 +282,7 @@ class Host:
         return reply
 
     async def _op_hello(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        phase = await self._settled_phase(float(request.get("wait") or 0))
         facts = self.nursery.facts
         return {
             "agent": __version__,
@@ -286,12 +290,19 @@ class Host:
             "pod": self._config["pod"],
             "python": platform.python_version(),
             "ipykernel": facts.get("ipykernel"),
-            "phase": self._phase,
+            "phase": phase,
             "kernel_id": self.kernel.kernel_id,
             "curve": bool(facts.get("curve")),
             "overhead": self.meter.overhead,
             "warnings": self._warnings,
         }
+
+    async def _settled_phase(self, wait: float) -> str:
+        """The phase, no longer ``warming`` if that changes within ``wait`` seconds."""
+        until = time.monotonic() + min(wait, 60.0)
+        while self._phase == "warming" and (left := until - time.monotonic()) > 0:
+            await self.kernel.stirred.wait(left)
+        return self._phase
 
     async def _op_start(self, request: Dict[str, Any]) -> Dict[str, Any]:
         reply = await self.kernel.start(request)

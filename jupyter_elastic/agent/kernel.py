@@ -141,6 +141,7 @@ class Kernel:
             "execution_state": self.execution_state,
             "last_activity": self.last_activity,
             "started": self.started,
+            "touched": self._channels is not None and self._channels.worked,
             "restarts": self.restarts,
             "exit": self.exit,
         }

@@ -10,7 +10,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import processes
-from .cgroup import Cgroup
+from .cgroup import Cgroup, own_cgroup
 from .nvml import open_library
 
 MIB = 2**20
@@ -30,7 +30,8 @@ class Meter:
     """
 
     def __init__(self, config: Dict[str, Any]) -> None:
-        self.cgroup = Cgroup(config["cgroup"]) if config["cgroup"] else None
+        self.cgroup = _find_cgroup(config["cgroup"])
+        self._cpu_overhead = int(config["cpu_overhead"])
         self.watchdog = config["enforce"] == "watchdog"
         self.memory = int(config["memory"])
         self.cpu = int(config["cpu"])
@@ -91,6 +92,11 @@ class Meter:
                 return max(0, limit - self.overhead)
         return self.memory or None
 
+    def cpu_limit(self) -> Optional[int]:
+        """The limit in force, in millicores and without overhead."""
+        limit = self.cgroup.cpu_limit() if self.cgroup else None
+        return max(1, limit - self._cpu_overhead) if limit else self.cpu or None
+
     def memory_used(self, exact: bool = True) -> int:
         """Bytes used by the kernel and what it started.
 
@@ -147,7 +153,7 @@ class Meter:
         return {
             "time": time.time(),
             "cpu_seconds": self.cpu_seconds(),
-            "cpu_limit": (group.cpu_limit() if group else None) or self.cpu or None,
+            "cpu_limit": self.cpu_limit(),
             "throttled_seconds": group.throttled_seconds() if group else None,
             "memory": self.memory_used(),
             "memory_limit": self.memory_limit(),
@@ -186,6 +192,12 @@ class Meter:
             except OSError as error:
                 failed = f"The CPU limit could not be set: {error}."
         return failed
+
+
+def _find_cgroup(config: Any) -> Optional[Cgroup]:
+    if config == "own":
+        return own_cgroup()
+    return Cgroup(config) if config else None
 
 
 def gpu_usage(wanted: List[str], tree: List[int]) -> List[Dict[str, Any]]:

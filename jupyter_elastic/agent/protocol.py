@@ -14,7 +14,8 @@ are ignored; an unknown ``op`` is answered with reason ``UnknownOperation``.
 
 Operations
 ----------
-``hello {events: bool}``
+``hello {events: bool, wait: float|absent}``
+    Answered at once, or within ``wait`` seconds once the pod no longer warms.
     ``{agent: str (version), protocol: int, pod: str, python: str, ipykernel: str|None,
     phase: "warming"|"warm"|"claimed", kernel_id: str|None, curve: bool (kernel channels can be
     encrypted), overhead: int, warnings: [str]}``
@@ -56,7 +57,8 @@ client: {pid: int, start_ticks: int}|absent}``
     everything in the pod, answer, then end the agent with exit status 0.
 ``status {}``
     ``{phase, kernel_id, pid, alive: bool, execution_state: "starting"|"idle"|"busy"|"dead",
-    last_activity: float, started: float, restarts: int (kernel processes brought back),
+    last_activity: float, started: float, touched: bool (it has run something for a user),
+    restarts: int (kernel processes brought back),
     exit: Exit|null}``; ``Exit`` is ``{time, reason: "OutOfMemory"|"Killed"|"Crashed"|"Exited"|
     "StartFailed", message, code: int|null, signal: int|null, limit: int|null, peak: int|null}``.
 ``connection {}``

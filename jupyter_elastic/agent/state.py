@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from typing import Any, Dict, Optional
 
@@ -30,6 +31,17 @@ def read(directory: str, name: str) -> Optional[Dict[str, Any]]:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def write_termination(path: str, reason: str, message: str) -> None:
+    """Leave the reason of a container's end where the kubelet reads it; at most 4 KiB of it."""
+    if not path:
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"reason": reason, "message": message[:1500]}, file)
+    except OSError as error:
+        sys.stderr.write(f"agent: {path} cannot be written: {error.strerror}\n")
 
 
 def remove(directory: str, name: str) -> None:

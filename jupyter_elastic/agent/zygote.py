@@ -88,7 +88,8 @@ class Zygote:
     def join_cgroup(self) -> List[str]:
         """Enter the pod's cgroup, so that all that is imported and forked is born inside."""
         failures = []
-        for path in (self.config["cgroup"] or {}).get("join", ()):
+        cgroup = self.config["cgroup"]
+        for path in cgroup.get("join", ()) if isinstance(cgroup, dict) else ():
             try:
                 with open(path, "w", encoding="ascii") as file:
                     file.write(str(os.getpid()))

@@ -98,7 +98,7 @@ def _start_args(service: ElasticService) -> StartArgs:
     file may not know how (``jupyter console --existing`` does not, as of jupyter_client 8.10).
     """
     curve = None
-    required = service.settings.channel_encryption == "required"
+    required = service.requires_encryption
     if required and zmq.has("curve") and hasattr(KernelManager, "curve_publickey"):
         public, secret = zmq.curve_keypair()
         curve = {"publickey": public.decode(), "secretkey": secret.decode()}

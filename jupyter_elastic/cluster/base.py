@@ -1,8 +1,8 @@
 """The port: the only door to infrastructure. Small; everything clever is written above it, once.
 
 Two adapters implement it, :mod:`jupyter_elastic.cluster.local` (a pod is an agent and its
-processes on this machine) and later ``kubernetes``. ``tests/contract`` runs the same suite
-against each.
+processes on this machine) and :mod:`jupyter_elastic.cluster.kubernetes`. ``tests/contract`` runs
+the same suite against each.
 
 Promises that hold for every adapter:
 
@@ -19,11 +19,12 @@ Promises that hold for every adapter:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ..errors import ElasticError
 from ..model import Capacity, Enforcement, Kernel, Pod, Template
 from ..resources import Resources
 
@@ -31,9 +32,9 @@ from ..resources import Resources
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the cluster changed. ``new`` is None when the object is gone for good."""
 
-    kind: Literal["pod", "kernel", "capacity"]
+    kind: Literal["pod", "kernel", "capacity", "templates"]
     name: str
-    """Pod name or kernel id; empty for capacity."""
+    """Pod name or kernel id; empty for capacity and templates."""
     old: Pod | Kernel | None = None
     new: Pod | Kernel | None = None
 
@@ -71,6 +72,21 @@ class Cluster(ABC):
 
     inherits_environment: bool = False
     """Whether a kernel gets the server's environment, as a plain local kernel does."""
+
+    env_allowed: frozenset[str] = frozenset()
+    """Names of the server's variables that travel to kernels, where the whole does not."""
+
+    settles_later: bool = False
+    """Whether a size may be accepted and yet not come into force (``resize_pod``)."""
+
+    exposed: bool = False
+    """Whether kernel channels cross a network: then they are encrypted, or the start refused."""
+
+    kernel_ip: str = "127.0.0.1"
+    """Where a kernel binds its channels inside its pod."""
+
+    kernel_ports: Mapping[str, int] | None = None
+    """The ports it binds there, by their names in a connection file; None: any free ones."""
 
     # -- life ------------------------------------------------------------------------------
 
@@ -118,6 +134,32 @@ class Cluster(ABC):
     def gpu_kinds(self) -> tuple[str, ...]:
         """Kinds of GPU that exist here; empty when there are none."""
 
+    def offered(self) -> tuple[Mapping[str, Template], Sequence[ElasticError]] | None:
+        """Templates that are objects of the cluster, and what is wrong with others.
+
+        A :class:`Change` of kind ``templates`` tells that they changed. None: templates come from
+        configuration alone.
+        """
+        return None
+
+    # -- what a kernel sees of the cluster -------------------------------------------------
+
+    def why_cold(self, template: Template, kernel: Kernel) -> str:
+        """Why no warm pod of ``template`` can serve ``kernel``, as a sentence; empty: one may."""
+        return ""
+
+    def working_directory(self, template: Template, path: str | None) -> str | None:
+        """The directory inside the pod that is the server's ``path``; None: the pod's own."""
+        return path
+
+    async def reach(self, pod: Pod, connection: dict[str, Any]) -> dict[str, Any]:
+        """A connection file's content as this process has to use it to reach the kernel.
+
+        ``connection`` is what the agent says, in the pod's own terms. Idempotent; the way stays
+        open until the pod is gone or the cluster closed.
+        """
+        return connection
+
     # -- pods ------------------------------------------------------------------------------
 
     @abstractmethod
@@ -164,10 +206,12 @@ class Cluster(ABC):
         """
 
     @abstractmethod
-    async def resize_pod(self, pod: Pod, resources: Resources) -> Pod:
+    async def resize_pod(self, pod: Pod, resources: Resources, *, wait: bool = True) -> Pod:
         """Set the limits of a claimed pod, live. Returns the pod as enforced.
 
-        CPU and memory only; GPUs are given at claim (locally) or at creation.
+        CPU and memory only; GPUs are given at claim (locally) or at creation. Without ``wait`` it
+        returns as soon as the size is accepted and counted, which may be before it is enforced:
+        the same call with ``wait`` then tells how it went. Asking for the present size is no error.
 
         Raises
         ------
@@ -176,7 +220,9 @@ class Cluster(ABC):
         ShrinkUnderUse
             Memory would be under current use, with the figures; limits stay as they were.
         ResizeUnsupported
-            Other GPUs than the kernel has were asked for.
+            Other GPUs than the kernel has were asked for, or limits cannot be changed here.
+        NoNodeFits
+            The pod's node has no room for it; limits are as they were (not without ``wait``).
         Conflict, Gone
             The pod is not as given any more.
         """

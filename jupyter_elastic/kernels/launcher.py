@@ -14,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +29,7 @@ from ..errors import (
     ElasticError,
     Gone,
     NoEncryption,
+    NoNodeFits,
     NotRunning,
     StartCancelled,
     StartFailed,
@@ -38,6 +38,9 @@ from ..errors import (
 from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Template
 from ..resources import Resources
 from .progress import Progress
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 CLAIM_ATTEMPTS = 3
 """Claims lost to others before a start goes cold."""
@@ -99,6 +102,7 @@ class Launcher:
         self.log = log or logging.getLogger(__name__)
         self.clock = clock
         self.progress = Progress(cluster, clock)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- start -----------------------------------------------------------------------------
 
@@ -125,8 +129,12 @@ class Launcher:
             self.progress.forget(kernel.kernel_id)
             raise
 
-    async def launch(self, kernel: Kernel, template: Template, args: StartArgs) -> Launched:
+    async def launch(
+        self, kernel: Kernel, template: Template, args: StartArgs, *, cold: str = ""
+    ) -> Launched:
         """Give a recorded kernel a pod and start its process; returns once it answers.
+
+        ``cold`` says why no warm pod serves, where the caller knows.
 
         On failure the pod is deleted and the record says Failed with reason and sentence; on
         cancellation (the kernel was deleted while it started) both are gone.
@@ -139,12 +147,18 @@ class Launcher:
         pod: Pod | None = None
         try:
             async with asyncio_timeout(self.start_timeout, self._timed_out):
-                pod, start = await self._get_pod(kernel, template)
-                # Invariant 2, before anything of the user runs:
-                kernel = await self._write(
-                    kernel.kernel_id, lambda k: replace(k, pod=pod.name, start=start)
+                pod, start = await self._get_pod(kernel, template, cold)
+                name = pod.name
+                kernel, (agent, pod) = await both(
+                    # Invariant 2, before anything of the user runs:
+                    self._write(kernel.kernel_id, lambda k: replace(k, pod=name, start=start)),
+                    # A refusal for want of room must come before user code runs, too.
+                    self._make_ready(pod, kernel, args),
                 )
-                return await self._start_in(pod, kernel, template, args)
+                launched = await self._start_in(pod, agent, kernel, template, args)
+                if self.cluster.settles_later:
+                    self._spawn(self._settle(launched, template, args))
+                return launched
         except asyncio.CancelledError:
             if kernel.phase is KernelPhase.MOVING:
                 # The server stops; the kernel is not to vanish with it.
@@ -168,8 +182,12 @@ class Launcher:
         finally:
             self.progress.wake(kernel.kernel_id)
 
-    async def relaunch(self, kernel: Kernel, template: Template, args: StartArgs) -> Launched:
+    async def relaunch(
+        self, kernel: Kernel, template: Template, args: StartArgs, *, cold: str = ""
+    ) -> Launched:
         """A new pod for a kernel whose pod is gone; same id, its variables are lost.
+
+        ``cold`` says why the new pod must be made for it.
 
         Raises
         ------
@@ -195,7 +213,7 @@ class Launcher:
         except ElasticError as error:
             await self.give_up(kernel.kernel_id, error)
             raise
-        launched = await self.launch(kernel, template, args)
+        launched = await self.launch(kernel, template, args, cold=cold)
         return replace_launched(launched, await self._count_restart(launched.kernel))
 
     async def _count_restart(self, kernel: Kernel) -> Kernel:
@@ -203,9 +221,10 @@ class Launcher:
             kernel.kernel_id, lambda k: replace(k, restarts=k.restarts + 1, reason="", message="")
         )
 
-    async def _get_pod(self, kernel: Kernel, template: Template) -> tuple[Pod, Any]:
+    async def _get_pod(self, kernel: Kernel, template: Template, cold: str) -> tuple[Pod, Any]:
         """A claimed pod and how it was got: ``warm`` by claim or ``cold`` by creation."""
-        for _ in range(CLAIM_ATTEMPTS):
+        why_cold = cold or self.cluster.why_cold(template, kernel)
+        for _ in range(0 if why_cold else CLAIM_ATTEMPTS):
             ready = [
                 p
                 for p in self.cluster.pods().values()
@@ -225,7 +244,8 @@ class Launcher:
             self.progress.add(kernel.kernel_id, "claimed", f"Claimed warm pod {pod.name}.")
             return pod, "warm"
         pod = await self.cluster.create_pod(template, kernel=kernel)
-        self.progress.add(kernel.kernel_id, "created", f"No warm pod fits; created pod {pod.name}.")
+        why_cold = why_cold or "No warm pod is ready."
+        self.progress.add(kernel.kernel_id, "created", f"{why_cold} Created pod {pod.name}.")
         try:
             pod = await self.cluster.wait_pod(pod.name, self.start_timeout)
         except (asyncio.CancelledError, ElasticError):
@@ -234,14 +254,16 @@ class Launcher:
         self.progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
         return pod, "cold"
 
-    async def _start_in(
-        self, pod: Pod, kernel: Kernel, template: Template, args: StartArgs
-    ) -> Launched:
+    async def _make_ready(self, pod: Pod, kernel: Kernel, args: StartArgs) -> tuple[Agent, Pod]:
+        """The pod at the kernel's size, and a conversation with its agent."""
         agent = await self.cluster.dial(pod)
         if args.require_curve and (not args.curve or not (await agent.call("hello"))["curve"]):
             raise NoEncryption("The kernel's channels cannot be encrypted, and that is required.")
-        # A refusal for want of room must come before user code runs.
-        pod = await self.cluster.resize_pod(pod, kernel.resources)
+        return agent, await self.cluster.resize_pod(pod, kernel.resources, wait=False)
+
+    async def _start_in(
+        self, pod: Pod, agent: Agent, kernel: Kernel, template: Template, args: StartArgs
+    ) -> Launched:
         reply = await agent.call(
             "start", timeout=self.start_timeout, **self._start_fields(pod, kernel, template, args)
         )
@@ -262,25 +284,24 @@ class Launcher:
                 steps=steps,
             ),
         )
-        return Launched(kernel, pod, reply["connection"])
+        return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
 
     def _start_fields(
         self, pod: Pod, kernel: Kernel, template: Template, args: StartArgs
     ) -> dict[str, Any]:
         idle = template.idle
-        # A client that names none (papermill) means its own, as with a plain kernel.
-        own_directory = os.getcwd() if args.inherit else None
+        ports = self.cluster.kernel_ports
         cull_after = idle.cull_after if args.cull_after is None else args.cull_after
         return {
             "kernel_id": kernel.kernel_id,
             "key": args.key,
             "signature_scheme": "hmac-sha256",
             "curve": args.curve,
-            "env": {**args.env, **template.env},
+            "env": {**self._env_for(args.env), **template.env},
             "inherit": args.inherit,
-            "cwd": args.cwd or template.working_directory or own_directory,
-            "ip": "127.0.0.1",
-            "ports": None,
+            "cwd": self.cluster.working_directory(template, args.cwd) or template.working_directory,
+            "ip": self.cluster.kernel_ip,
+            "ports": None if ports is None else dict(ports),
             "memory": kernel.resources.memory,
             "cpu": kernel.resources.cpu,
             "idle": {
@@ -294,6 +315,12 @@ class Launcher:
             "gpu": list(pod.gpu_ids),
             "client": args.client,
         }
+
+    def _env_for(self, env: Mapping[str, str]) -> dict[str, str]:
+        """What of this process's environment goes with a kernel."""
+        if self.cluster.inherits_environment:
+            return dict(env)
+        return {name: env[name] for name in self.cluster.env_allowed if name in env}
 
     async def give_up(self, kernel_id: str, error: ElasticError, pod: Pod | None = None) -> None:
         """Record that the kernel is Failed, and delete whatever pod was claimed for it."""
@@ -332,6 +359,56 @@ class Launcher:
             "c.ElasticKernels.start_timeout.",
         )
 
+    # -- a size that was accepted but may not come into force ------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End what goes on in the background; kernels run on. Idempotent."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, launched: Launched, template: Template, args: StartArgs) -> None:
+        """See a new kernel's size come into force, or give it a pod where it can.
+
+        A kernel that has run nothing yet is moved unnoticed; otherwise its record tells that it
+        has less than was asked for.
+        """
+        kernel = launched.kernel
+        try:
+            await self.cluster.resize_pod(launched.pod, kernel.resources)
+        except NoNodeFits as error:
+            self.log.warning("Kernel %s does not fit where it is: %s", kernel.kernel_id, error)
+            try:
+                await self._settle_elsewhere(launched, template, args, error)
+            except ElasticError as failure:
+                self.log.warning("Kernel %s could not be moved: %s", kernel.kernel_id, failure)
+        except (Conflict, Gone):
+            return  # resized or ended meanwhile: that has its own outcome
+        except ElasticError as error:
+            self.log.warning(
+                "Whether kernel %s has its size is unknown: %s", kernel.kernel_id, error
+            )
+
+    async def _settle_elsewhere(
+        self, launched: Launched, template: Template, args: StartArgs, error: ElasticError
+    ) -> None:
+        kernel_id = launched.kernel.kernel_id
+        agent = await self.cluster.dial(launched.pod)
+        if (await agent.call("status", timeout=5)).get("touched", True):
+            pod = self.pod_of(kernel_id)
+            refused = Resize(
+                state="Refused", reason=error.reason, message=str(error), time=self.clock()
+            )
+            await self._write(kernel_id, lambda k: replace(k, actual=pod.resources, resize=refused))
+            return
+        await self.relaunch(self.kernel(kernel_id), template, args, cold=str(error))
+
     # -- while it runs ---------------------------------------------------------------------
 
     def pod_of(self, kernel_id: str) -> Pod:
@@ -360,10 +437,9 @@ class Launcher:
 
     async def attach(self, kernel_id: str) -> dict[str, Any]:
         """The connection file's content of a kernel that runs already."""
-        agent = await self.agent_of(kernel_id)
-        reply = await agent.call("connection")
-        connection: dict[str, Any] = reply["connection"]
-        return connection
+        pod = self.pod_of(kernel_id)
+        reply = await (await self.cluster.dial(pod)).call("connection")
+        return await self.cluster.reach(pod, reply["connection"])
 
     async def resize(self, kernel_id: str, resources: Resources) -> Kernel:
         """Change CPU and memory of a running kernel, in place.
@@ -412,9 +488,12 @@ class Launcher:
         self, kernel_id: str, *, grace: float, env: dict[str, str] | None, cwd: str | None
     ) -> dict[str, Any]:
         """Replace the kernel's process in place: same pod, ports, keys and resources."""
-        agent = await self.agent_of(kernel_id)
+        pod = self.pod_of(kernel_id)
+        agent = await self.cluster.dial(pod)
+        if not self.cluster.inherits_environment:
+            env, cwd = None, None  # neither is of the pod's world; what it began with stays
         reply = await agent.call("restart", timeout=30 + grace, env=env, cwd=cwd, grace=grace)
-        connection: dict[str, Any] = reply["connection"]
+        connection = await self.cluster.reach(pod, reply["connection"])
         await self._write(
             kernel_id, lambda k: replace(k, phase=KernelPhase.RUNNING, reason="", message="")
         )
@@ -466,6 +545,18 @@ class Launcher:
 def replace_launched(launched: Launched, kernel: Kernel) -> Launched:
     """The same launch with a newer record."""
     return Launched(kernel, launched.pod, launched.connection)
+
+
+async def both(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B]) -> tuple[_A, _B]:
+    """Do two things at once; when one fails, end the other before the failure is raised."""
+    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 @contextlib.asynccontextmanager

@@ -150,7 +150,7 @@ class ElasticProvisioner(KernelProvisionerBase):
             "key": self.parent.session.key.decode(),
             "inherit": not service.cluster.inherits_environment,
             "curve": self._curve(service),
-            "require_curve": service.settings.channel_encryption == "required",
+            "require_curve": service.requires_encryption,
         }
 
     def _curve(self, service: ElasticService) -> dict[str, str] | None:

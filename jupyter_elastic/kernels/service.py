@@ -33,7 +33,7 @@ from ..resources import Resources
 from ..templates import Machine, TemplateStore, resolve_wish
 from .launcher import Launcher
 from .progress import STARTING_PHASES
-from .settings import ElasticKernels, ElasticLocal
+from .settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 
 STOP_GRACE = 5.0
 """Seconds a kernel may run its exit handlers when it is stopped."""
@@ -71,6 +71,7 @@ class ElasticService:
         self,
         settings: ElasticKernels,
         local: ElasticLocal,
+        kubernetes: ElasticKubernetes | None = None,
         *,
         find_specs: Callable[[], Mapping[str, Any]] | None = None,
         log: logging.Logger | None = None,
@@ -79,10 +80,13 @@ class ElasticService:
         self.local = local
         self.log = log or logging.getLogger("jupyter_elastic")
         self.owner: str = settings.owner
-        self.cluster: Cluster = make_cluster(settings, local, self.log)
+        self.cluster: Cluster = make_cluster(
+            settings, local, kubernetes or ElasticKubernetes(), self.log
+        )
         self.templates = TemplateStore(
             settings.templates,
-            find_specs=find_specs,
+            # What is installed on this machine says nothing about images.
+            find_specs=find_specs if self.cluster.inherits_environment else None,
             log=self.log,
         )
         self.launcher = Launcher(self.cluster, start_timeout=settings.start_timeout, log=self.log)
@@ -108,13 +112,22 @@ class ElasticService:
         if self._opened:
             return
         await self.cluster.open()
-        self.templates.machine = await self._machine()
+        if self.cluster.inherits_environment:
+            self.templates.machine = await self._machine()
+        self._disposers.append(self.cluster.subscribe(self._take_offered))
+        self._take_offered(Change(kind="templates", name=""))
         await self.templates.open()
         self._opened = True
         self._disposers.append(self.cluster.subscribe(self._forget_readings))
         if pool and self.settings.keep_pool:
             self._disposers.append(self.templates.subscribe(self.controller.wake))
             self.controller.start()
+
+    def _take_offered(self, change: Change) -> None:
+        if change.kind == "templates":
+            offered = self.cluster.offered()
+            if offered is not None:
+                self.templates.take_live(*offered)
 
     def _forget_readings(self, change: Change) -> None:
         if change.kind == "kernel" and change.new is None:
@@ -129,6 +142,7 @@ class ElasticService:
             dispose()
         self._disposers.clear()
         await self.controller.stop()
+        await self.launcher.close()
         await self.templates.close()
         await self.cluster.close()
 
@@ -141,6 +155,12 @@ class ElasticService:
             cpu=min(here.cpu, capacity.total.cpu),
             memory=min(here.memory, capacity.total.memory),
         )
+
+    @property
+    def requires_encryption(self) -> bool:
+        """Whether kernels whose channels cannot be encrypted are refused."""
+        setting = self.settings.channel_encryption
+        return setting == "required" or (setting == "auto" and self.cluster.exposed)
 
     # -- owners ----------------------------------------------------------------------------
 
@@ -373,9 +393,17 @@ def check_kernel_id(kernel_id: str) -> str:
     return canonical
 
 
-def make_cluster(settings: ElasticKernels, local: ElasticLocal, log: logging.Logger) -> Cluster:
+def make_cluster(
+    settings: ElasticKernels,
+    local: ElasticLocal,
+    kubernetes: ElasticKubernetes,
+    log: logging.Logger,
+) -> Cluster:
     """The configured cluster, not yet open."""
+    if settings.cluster == "kubernetes":
+        from ..cluster.kubernetes import KubernetesCluster
+
+        return KubernetesCluster(**kubernetes.options(), log=log)
     from ..cluster.local import LocalCluster
 
-    assert settings.cluster == "local"
     return LocalCluster(**local.options(), log=log)

@@ -22,9 +22,9 @@ class ElasticKernels(Configurable):
     ).tag(config=True)
 
     cluster = Enum(
-        ["local"],
+        ["local", "kubernetes"],
         default_value="local",
-        help="Where pods run: `local` (this machine).",
+        help="Where pods run: `local` (this machine) or `kubernetes`.",
     ).tag(config=True)
 
     owner = Unicode(
@@ -60,11 +60,14 @@ class ElasticKernels(Configurable):
     ).tag(config=True)
 
     channel_encryption = Enum(
-        ["auto", "required", "disabled"],
+        ["auto", "required", "preferred", "disabled"],
         default_value="auto",
-        help="""CurveZMQ on the kernels' own channels. `auto`: where ipykernel (7.3) and this
-        server (jupyter_client 8.9, jupyter_server 2.20) can. `required`: refuse kernels that
-        cannot. The control channel of the agent is always encrypted.""",
+        help="""CurveZMQ on the kernels' own channels, which needs ipykernel 7.3 beside the kernel
+        and jupyter_client 8.9 here. `required`: kernels that cannot are refused. `preferred`:
+        encrypted where possible. `auto`: `preferred` on the local cluster, whose channels do not
+        leave the machine, and `required` on Kubernetes. With `preferred` or `disabled` there, what
+        you type and see can be read by whoever can listen on the pods' network; messages are still
+        signed. The control channel of the agent is always encrypted.""",
     ).tag(config=True)
 
     notebook_size_limit = Int(
@@ -136,4 +139,80 @@ class ElasticLocal(Configurable):
             "cpu_overcommit": self.cpu_overcommit,
             "cgroup": self.cgroup,
             "orphan_after": self.orphan_after,
+        }
+
+
+class ElasticKubernetes(Configurable):
+    """The Kubernetes cluster: pods are pods of one namespace."""
+
+    namespace = Unicode(
+        help="Namespace of pods and records. Default: the server's own in a cluster, else that of "
+        "the kubeconfig's context."
+    ).tag(config=True)
+
+    kubeconfig = Unicode(
+        help="Path of a kubeconfig. Default: the service account in a cluster, else $KUBECONFIG or "
+        "~/.kube/config."
+    ).tag(config=True)
+
+    context = Unicode(help="Context of the kubeconfig. Default: its current one.").tag(config=True)
+
+    access = Enum(
+        ["auto", "direct", "port-forward"],
+        default_value="auto",
+        help="""How this server reaches pods: `direct` by their addresses (in the cluster),
+        `port-forward` through the API server (from a laptop). `auto`: direct in a cluster.""",
+    ).tag(config=True)
+
+    image = Unicode(help="Image of templates that name none.").tag(config=True)
+
+    env_allowed = List(
+        Unicode(),
+        default_value=["JPY_SESSION_NAME", "TZ"],
+        help="Variables of the server's environment that kernels get; no others travel.",
+    ).tag(config=True)
+
+    root_dir = Unicode(
+        help="The server's directory that a template's `kubernetes.root_dir` is the mount of. "
+        "Default: the server's root_dir."
+    ).tag(config=True)
+
+    cpu = Unicode(
+        "",
+        help='CPU that all kernels of the namespace may have together ("200"). Default: as far '
+        "as its ResourceQuota goes.",
+    ).tag(config=True)
+
+    memory = Unicode(
+        "",
+        help='Memory that all kernels of the namespace may have together ("500Gi"). Default: '
+        "as far as its ResourceQuota goes.",
+    ).tag(config=True)
+
+    deferred_grace = Float(
+        10.0,
+        help="Seconds a resize may wait for its node to have room before it is taken back.",
+    ).tag(config=True)
+
+    requests_per_second = Float(
+        50.0, help="Requests to the API server per second, on average; bursts of twice as many."
+    ).tag(config=True)
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of :class:`~jupyter_elastic.cluster.kubernetes.KubernetesCluster`."""
+        from ..resources import parse_cpu, parse_memory
+
+        where = "c.ElasticKubernetes"
+        return {
+            "namespace": self.namespace,
+            "kubeconfig": self.kubeconfig,
+            "context": self.context,
+            "access": self.access,
+            "image": self.image,
+            "env_allowed": frozenset(self.env_allowed),
+            "root_dir": self.root_dir,
+            "cpu": parse_cpu(self.cpu, f"{where}.cpu") if self.cpu else None,
+            "memory": parse_memory(self.memory, f"{where}.memory") if self.memory else None,
+            "deferred_grace": self.deferred_grace,
+            "qps": self.requests_per_second,
         }

@@ -14,7 +14,7 @@ from traitlets.config import Config
 
 from .lone import lone_thread
 from .service import ElasticService
-from .settings import ElasticKernels, ElasticLocal
+from .settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,11 @@ async def with_lone_service(
             config.ElasticLocal.state_dir = state_dir
         if carried:  # nothing to read, nothing to look at again and again
             config.ElasticKernels.templates = []
-            service = ElasticService(ElasticKernels(config=config), ElasticLocal(config=config))
+            service = ElasticService(
+                ElasticKernels(config=config),
+                ElasticLocal(config=config),
+                ElasticKubernetes(config=config),
+            )
         else:
             service = make_service(config)
         await service.open(pool=False)
@@ -58,6 +62,7 @@ def make_service(
     return ElasticService(
         ElasticKernels(config=config),
         ElasticLocal(config=config),
+        ElasticKubernetes(config=config),
         find_specs=find_specs or installed_specs,
         log=log,
     )

@@ -75,6 +75,10 @@ class TemplateStore:
         self._interval = specs_interval if self._uses_specs else interval
         self._log = log or logging.getLogger(__name__)
         self._templates: dict[str, Template] = {}
+        self._configured: dict[str, Template] = {}
+        self._configured_problems: list[ElasticError] = []
+        self._live: dict[str, Template] = {}
+        self._live_problems: list[ElasticError] = []
         self._extra: dict[str, Template] = {}
         self._problems: list[ElasticError] = []
         self._seen: tuple[dict[Path, Signature], list[str]] | None = None
@@ -103,6 +107,17 @@ class TemplateStore:
         """
         self._extra[template.name] = template
         self._templates = {**self._templates, template.name: template}
+
+    def take_live(
+        self, templates: Mapping[str, Template], problems: Sequence[ElasticError]
+    ) -> None:
+        """Offer these as well, in place of those given before: objects of the cluster.
+
+        They win over configured templates of the same name, because all servers and controllers
+        of the cluster see them.
+        """
+        self._live, self._live_problems = dict(templates), list(problems)
+        self._publish(self._configured, self._configured_problems)
 
     def problems(self) -> list[ElasticError]:
         """What is wrong with templates that are not offered, or not in their latest form."""
@@ -241,7 +256,9 @@ class TemplateStore:
         )
 
     def _publish(self, templates: dict[str, Template], problems: list[ElasticError]) -> None:
-        templates = {**templates, **self._extra}
+        self._configured, self._configured_problems = templates, problems
+        templates = {**templates, **self._live, **self._extra}
+        problems = [*problems, *self._live_problems]
         before = self._templates, [str(problem) for problem in self._problems]
         after = templates, [str(problem) for problem in problems]
         self._templates, self._problems = templates, problems

@@ -249,7 +249,7 @@ class LocalCluster(base.Cluster):
         """See :class:`~..base.Cluster`. Also raises QuotaFull and NoGpu for the kernel's GPUs."""
         return (await self._do(self._ledger.claim, pod, kernel)).pod
 
-    async def resize_pod(self, pod: Pod, resources: Resources) -> Pod:
+    async def resize_pod(self, pod: Pod, resources: Resources, *, wait: bool = True) -> Pod:
         """See :class:`~..base.Cluster`. Also raises ResizeUnsupported for a change of GPUs."""
         known = self._cache.records.get(pod.name)
         watchdog = known is not None and known.group is None

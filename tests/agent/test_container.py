@@ -1,0 +1,142 @@
+"""The agent as the first process of a container: it reaps, and tells why the pod ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jupyter_elastic.agent import processes
+from jupyter_elastic.agent.cgroup import own_cgroup
+
+from .pod import Pod, until
+
+MakePod = Callable[..., Pod]
+
+
+@pytest.fixture
+def make(make_pod: MakePod, tmp_path: Path) -> Callable[[], Pod]:
+    return lambda: make_pod(
+        init=True, termination_log=str(tmp_path / "termination"), cgroup="own", enforce="cgroup"
+    )
+
+
+def said(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "termination").read_text())
+    return found
+
+
+def agent_of(pod: Pod) -> int:
+    """The agent: the one child of the first process."""
+    assert pod.process is not None
+    [child] = processes.children(pod.process.pid)
+    return child
+
+
+def everything(pod: Pod) -> list[int]:
+    found = (processes.stat(pid) for pid in processes.marked(pod.name))
+    return [one.pid for one in found if one is not None and one.state not in "ZX"]
+
+
+@pytest.mark.fault
+def test_a_killed_agent_ends_the_pod_and_says_so(make: Callable[[], Pod], tmp_path: Path) -> None:
+    pod = make()
+    answer = pod.start(kernel_id="11111111-1111-4111-8111-111111111111")
+    os.kill(agent_of(pod), signal.SIGKILL)
+    assert pod.process is not None
+    assert pod.process.wait(20) == 0  # the kubelet must not start the container again
+    assert said(tmp_path)["reason"] == "AgentLost"
+    assert processes.stat(answer["pid"]) is None
+    assert not (pod.run_dir / "claim.json").exists()
+
+
+def test_stopping_is_a_clean_end(make: Callable[[], Pod], tmp_path: Path) -> None:
+    pod = make()
+    pod.start()
+    pod.call("stop", grace=1.0)
+    assert pod.process is not None
+    assert pod.process.wait(20) == 0
+    assert said(tmp_path) == {"reason": "Stopped", "message": "The kernel was stopped."}
+
+
+def test_the_kubelets_signal_reaches_the_agent(make: Callable[[], Pod], tmp_path: Path) -> None:
+    pod = make()
+    pod.start()
+    assert pod.process is not None
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.process.wait(20) == 0
+    assert said(tmp_path)["reason"] == "Terminated"
+
+
+@pytest.mark.fault
+def test_all_killed_at_once_and_started_again(make: Callable[[], Pod], tmp_path: Path) -> None:
+    """As a container out of memory: nobody says a word, and the kernel comes back."""
+    pod = make()
+    answer = pod.start()
+    pod.hang_up()
+    assert pod.process is not None
+    everybody = processes.tree(pod.process.pid)
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in everybody:
+        os.kill(pid, signal.SIGKILL)
+    assert pod.process.wait(20) == -signal.SIGKILL
+    until(lambda: everything(pod) == [], "nothing is left")
+    assert not (tmp_path / "termination").exists()
+    (pod.run_dir / "status.json").unlink()
+    pod.launch()
+    pod.wait_phase("claimed")
+    until(lambda: pod.call("status")["alive"], "the kernel is back")
+    assert pod.call("connection")["connection"] == answer["connection"]
+    assert pod.call("status")["restarts"] == 1
+
+
+def test_whoever_waits_hears_when_the_pod_is_warm(make_pod: MakePod) -> None:
+    pod = make_pod(warm=False, preload=["json"])
+    hello = pod.call("hello", wait=40.0)
+    assert hello["phase"] == "warm"
+    assert hello["overhead"] > 0
+    assert hello["python"]
+
+
+def test_the_run_directory_is_made(make_pod: MakePod, tmp_path: Path) -> None:
+    run = tmp_path / "empty-dir" / "pod"
+    pod = make_pod(warm=False, run_dir=str(run))
+    pod.run_dir = run
+    pod.wait_phase("warm")
+    assert run.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("where", ["", "kubepods/pod1"])
+def test_finding_a_containers_own_group(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "jupyter_elastic.agent.cgroup._own_paths",
+        lambda: {"memory": f"/{where}", "cpu": f"/{where}", "": f"/{where}"},
+    )
+    assert own_cgroup(str(tmp_path)) is None
+    one = tmp_path / "one"
+    for name in ("memory", "cpu"):
+        (one / name / where).mkdir(parents=True)
+    (one / "memory" / where / "memory.usage_in_bytes").write_text("5\n")
+    (one / "memory" / where / "memory.limit_in_bytes").write_text("100\n")
+    (one / "cpu" / where / "cpu.cfs_quota_us").write_text("155000\n")
+    (one / "cpu" / where / "cpu.cfs_period_us").write_text("100000\n")
+    first = own_cgroup(str(one))
+    assert first is not None
+    assert (first.version, first.memory_limit(), first.cpu_limit()) == (1, 100, 1550)
+    two = tmp_path / "two"
+    (two / where).mkdir(parents=True)
+    (two / "cgroup.controllers").write_text("cpu memory\n")
+    (two / where / "memory.current").write_text("5\n")
+    (two / where / "memory.max").write_text("200\n")
+    (two / where / "cpu.max").write_text("max 100000\n")
+    second = own_cgroup(str(two))
+    assert second is not None
+    assert (second.version, second.memory_limit(), second.cpu_limit()) == (2, 200, None)
