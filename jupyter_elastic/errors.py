@@ -292,6 +292,41 @@ class Forbidden(ElasticError):
     reason, status = "Forbidden", 403
 
 
+class ApiUnreachable(ElasticError):
+    """The Kubernetes API did not answer in time."""
+
+    reason, status, retry = "ApiUnreachable", 503, True
+    remedy = "Kernels run on and nothing is lost; try again in a moment."
+
+
+class CrdsMissing(ElasticError):
+    """The cluster does not know our resources yet."""
+
+    reason, status = "CrdsMissing", 501
+    remedy = "Install them once per cluster: `jupyter elastic crds | kubectl apply -f -`."
+
+
+class LimitRangeRefused(ElasticError):
+    """The size is outside what the namespace's LimitRange allows."""
+
+    reason, status = "LimitRangeRefused", 422
+    remedy = "Ask for a size within it, or ask an administrator to change the LimitRange."
+
+
+class PodSecurityRefused(ElasticError):
+    """The pod does not meet the namespace's Pod Security level."""
+
+    reason, status = "PodSecurityRefused", 422
+    remedy = "Change the template, or ask an administrator for a namespace with another level."
+
+
+class InvalidObject(ElasticError):
+    """The Kubernetes API does not accept an object; the sentence names the fields."""
+
+    reason, status = "InvalidObject", 422
+    remedy = "Correct the template or the request; nothing was changed."
+
+
 class Opening(ElasticError):
     """The server has just started and still looks at its cluster."""
 
