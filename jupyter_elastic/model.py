@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from .podoptions import PodOptions
 from .resources import Resources
 
 
@@ -105,6 +106,8 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     idle: IdlePolicy = IdlePolicy()
     pool: PoolPolicy = PoolPolicy()
     metadata: dict[str, Any] = {}
+    kubernetes: PodOptions | None = None
+    """How its pods are made on Kubernetes; of no meaning elsewhere."""
 
     @property
     def hash(self) -> str:
@@ -113,7 +116,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Fields that matter only from the claim on (resources, idle and pool policy, words for
         people) are left out, so that changing them does not throw warm pods away.
         """
-        what = (
+        what: tuple[Any, ...] = (
             self.language,
             self.interpreter,
             self.argv,
@@ -121,7 +124,10 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             sorted(self.env.items()),
             self.preload,
         )
-        return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:16]
+        if self.kubernetes is not None:
+            what = (*what, self.kubernetes)
+        text = msgspec.json.encode(what, order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:16]
 
 
 class AgentAddress(msgspec.Struct, frozen=True):

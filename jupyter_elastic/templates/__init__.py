@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from .kernelspec import PROVISIONER, icon_for, kernelspec_for, parameters_schema, standalone_config
+from .icon import icon_for
+from .kernelspec import PROVISIONER, kernelspec_for, parameters_schema, standalone_config
 from .machine import Machine
 from .parse import dump_range, dump_template, parse_template
 from .store import TemplateStore

@@ -7,35 +7,73 @@ the template (``resources.memory.default``) and a sentence that also names the f
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import BadQuantity, BadTemplate
 
+_HEAD = re.compile(r"[^.\[]+")
+
+Spelling = Callable[[str], str]
+"""How the name of a field is written where the template comes from."""
+
+
+def as_it_is(name: str) -> str:
+    """The spelling of traitlets and YAML files: ``display_name``."""
+    return name
+
 
 class Fields:
-    """One mapping of a template, and where it stands."""
+    """One mapping of a template, and where it stands.
 
-    def __init__(self, data: object, where: str, path: str, allowed: Iterable[str]) -> None:
-        self.where, self.path = where, path
+    Callers name fields as :class:`~jupyter_elastic.model.Template` does; ``spelling`` turns such
+    a name into the one that the mapping and the errors have.
+    """
+
+    def __init__(
+        self,
+        data: object,
+        where: str,
+        path: str,
+        allowed: Iterable[str],
+        spelling: Spelling = as_it_is,
+    ) -> None:
+        self.where, self.path, self.spelling = where, path, spelling
         if not isinstance(data, Mapping):
             raise self.error("", f"must be a mapping of fields, not {kind_of(data)}")
         self.data: Mapping[Any, Any] = data
-        names = sorted(allowed)
+        names = sorted(map(spelling, allowed))
         for key in data:
             if key in names:
                 continue
             near = difflib.get_close_matches(str(key), names, n=1)
             remedy = f'Did you mean "{near[0]}"?' if near else f"Known are: {', '.join(names)}."
-            raise self.error(str(key)[:60], "there is no field of this name", remedy)
+            raise self._error(self._below(str(key)[:60]), "there is no field of this name", remedy)
+
+    def inside(self, key: str, data: object, allowed: Iterable[str]) -> Fields:
+        """A mapping that is a field of this one."""
+        return Fields(data, self.where, self.at(key), allowed, self.spelling)
+
+    def get(self, key: str) -> Any:
+        """A field's value, unchecked; None when it is not given."""
+        return self.data.get(self.spelling(key))
 
     def at(self, key: str) -> str:
-        """The path of a field of this mapping."""
+        """The path of a field of this mapping, or of something in it (``env.HOME``)."""
+        name = _HEAD.match(key)
+        if name is None:
+            return self.path
+        return self._below(self.spelling(name[0]) + key[name.end() :])
+
+    def _below(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path and key else self.path or key
 
     def error(self, key: str, what: str, remedy: str = "") -> BadTemplate:
         """The error to raise for a field."""
-        path = self.at(key)
+        return self._error(self.at(key), what, remedy)
+
+    def _error(self, path: str, what: str, remedy: str) -> BadTemplate:
         subject = ": ".join(part for part in (self.where, path) if part)
         return BadTemplate(
             f"{subject}: {what}.",
@@ -45,13 +83,13 @@ class Fields:
 
     def has(self, key: str) -> bool:
         """Whether the field is given and not null."""
-        return self.data.get(key) is not None
+        return self.get(key) is not None
 
     def text(self, key: str, default: str = "", longest: int = 1000) -> str:
         """A string field."""
         if not self.has(key):
             return default
-        return self._text(key, self.data[key], longest)
+        return self._text(key, self.get(key), longest)
 
     def _text(self, key: str, value: object, longest: int = 4096) -> str:
         if not isinstance(value, str):
@@ -64,7 +102,7 @@ class Fields:
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings."""
-        value = self.data.get(key)
+        value = self.get(key)
         if value is None:
             return ()
         if not isinstance(value, (list, tuple)):
@@ -73,7 +111,7 @@ class Fields:
 
     def number(self, key: str, default: float) -> float:
         """A finite number that is not negative (seconds, mostly)."""
-        value = self.data.get(key)
+        value = self.get(key)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -84,7 +122,7 @@ class Fields:
 
     def whole(self, key: str, default: int, highest: int = 10_000) -> int:
         """A whole number from 0 to ``highest``."""
-        value = self.data.get(key)
+        value = self.get(key)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int):
@@ -95,7 +133,7 @@ class Fields:
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
-        value = self.data.get(key)
+        value = self.get(key)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -104,12 +142,12 @@ class Fields:
 
     def quantity(self, key: str, parse: Callable[[object], int]) -> int | None:
         """A CPU or memory quantity, None when it is not given."""
-        value = self.data.get(key)
+        value = self.get(key)
         return None if value is None else self._quantity(key, value, parse)
 
     def quantities(self, key: str, parse: Callable[[object], int]) -> tuple[int, ...]:
         """A list of quantities."""
-        value = self.data.get(key)
+        value = self.get(key)
         if value is None:
             return ()
         if not isinstance(value, (list, tuple)):

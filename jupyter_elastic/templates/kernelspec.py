@@ -1,9 +1,8 @@
-"""A template as a kernelspec: the ``kernel.json`` and the icon that Jupyter clients see."""
+"""A template as a kernelspec: the ``kernel.json`` that Jupyter clients see."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..model import Range, Template
@@ -11,8 +10,6 @@ from ..resources import format_cpu, format_memory
 from .parse import CONNECTION_FILE, dump_range, dump_template
 
 PROVISIONER = "elastic-provisioner"
-ICONS = Path(__file__).parent / "icons"
-_PYTHON_ICON, _OTHER_ICON = ICONS / "elastic-python.svg", ICONS / "elastic.svg"
 
 
 def kernelspec_for(
@@ -121,10 +118,3 @@ def _memory(offered: Range) -> dict[str, Any]:
     if offered.choices:
         schema["enum"] = text["choices"]
     return schema
-
-
-def icon_for(template: Template) -> Path:
-    """The icon file of a template (.svg or .png): its own, or ours. It exists when read now."""
-    if template.icon and Path(template.icon).is_file():
-        return Path(template.icon)
-    return _PYTHON_ICON if template.language == "python" else _OTHER_ICON

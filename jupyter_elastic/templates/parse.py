@@ -8,20 +8,18 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..model import GpuRange, IdlePolicy, Offer, PoolPolicy, Range, Template
 from ..resources import format_cpu, format_memory, parse_cpu, parse_memory
-from .fields import Fields, kind_of
+from .fields import Fields, Spelling, as_it_is, kind_of
+from .icon import parse_icon
 from .machine import CPU_MINIMUM, MEMORY_MINIMUM, Machine
+from .podoptions import dump_pod_options, parse_pod_options
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-ICON_SUFFIXES = (".svg", ".png")
-ICON_LIMIT = 256 * 1024
-"""Bytes; icons are sent with every list of kernelspecs."""
 METADATA_LIMIT = 64 * 1024
 """Bytes of JSON; a kernelspec's metadata travel to every client."""
 CONNECTION_FILE = "{connection_file}"
@@ -30,7 +28,12 @@ _KEYS = tuple(Template.__struct_fields__)
 
 
 def parse_template(
-    data: Mapping[str, Any], where: str = "", machine: Machine | None = None
+    data: Mapping[str, Any],
+    where: str = "",
+    machine: Machine | None = None,
+    *,
+    path: str = "",
+    spelling: Spelling = as_it_is,
 ) -> Template:
     """Check a template and fill in what may be left out.
 
@@ -45,13 +48,15 @@ def parse_template(
     machine
         What is offered of CPU and memory where the template says nothing. Without it both must
         be given.
+    path, spelling
+        Where in ``data``'s object the fields stand, and how they are written there.
 
     Raises
     ------
     BadTemplate
         With the path of the first wrong field.
     """
-    fields = Fields(data, where, "", _KEYS)
+    fields = Fields(data, where, path, _KEYS, spelling)
     name = fields.text("name")
     if not fields.has("name"):
         raise fields.error("name", "is missing", 'Give the template a name such as "small-python".')
@@ -74,7 +79,7 @@ def parse_template(
         name=name,
         display_name=display_name,
         description=fields.text("description", longest=4000),
-        icon=_icon(fields),
+        icon=parse_icon(fields),
         language=language,
         interpreter=interpreter,
         argv=argv,
@@ -87,6 +92,7 @@ def parse_template(
         idle=_idle(fields),
         pool=_pool(fields),
         metadata=_metadata(fields),
+        kubernetes=parse_pod_options(fields),
     )
 
 
@@ -122,6 +128,7 @@ def dump_template(template: Template) -> dict[str, Any]:
         },
         "pool": {"size": template.pool.size, "ttl": template.pool.ttl},
         "metadata": dict(template.metadata),
+        "kubernetes": dump_pod_options(template.kubernetes),
     }
     return {key: value for key, value in data.items() if value not in (None, "", [], {})}
 
@@ -180,26 +187,8 @@ def _program(fields: Fields, image: str | None) -> tuple[str | None, tuple[str, 
     return interpreter, (), language
 
 
-def _icon(fields: Fields) -> str | None:
-    if not fields.has("icon"):
-        return None
-    path = Path(fields.text("icon", longest=4096)).expanduser()
-    if path.suffix.lower() not in ICON_SUFFIXES:
-        raise fields.error("icon", f"{path.name[:80]!r} is neither a .svg nor a .png file")
-    try:
-        size = path.stat().st_size
-        regular = path.is_file()
-    except OSError as error:
-        raise fields.error("icon", f"{str(path)!r} cannot be read: {error.strerror}") from None
-    if not regular:
-        raise fields.error("icon", f"{str(path)!r} is not a file")
-    if size > ICON_LIMIT:
-        raise fields.error("icon", f"has {size} bytes, at most {ICON_LIMIT} are allowed")
-    return str(path.absolute())
-
-
 def _env(fields: Fields) -> dict[str, str]:
-    data = fields.data.get("env")
+    data = fields.get("env")
     if data is None:
         return {}
     if not isinstance(data, Mapping):
@@ -241,10 +230,9 @@ def _preload(fields: Fields, argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _offer(fields: Fields, machine: Machine | None) -> Offer:
-    data = fields.data.get("resources")
-    inside = Fields(
-        {} if data is None else data, fields.where, "resources", ("cpu", "memory", "gpu")
-    )
+    data = fields.get("resources")
+    allowed = ("cpu", "memory", "gpu")
+    inside = fields.inside("resources", {} if data is None else data, allowed)
     for key in ("cpu", "memory"):
         if machine is None and not inside.has(key):
             raise inside.error(key, "is missing")
@@ -266,14 +254,14 @@ def _range(
     otherwise: Range | None,
 ) -> Range:
     """A range whose missing parts derive from those that are given."""
-    data = parent.data.get(key)
+    data = parent.get(key)
     if data is None and otherwise is not None:
         return otherwise
     if not isinstance(data, Mapping):
         fixed = parent.quantity(key, parse) or 0
         return Range(minimum=fixed, default=fixed, maximum=fixed)
     allowed = ("minimum", "default", "maximum", "choices")
-    fields = Fields(data, parent.where, parent.at(key), allowed)
+    fields = parent.inside(key, data, allowed)
     choices = fields.quantities("choices", parse)
     given = {part: fields.quantity(part, parse) for part in allowed[:3]}
     low, default, high = given["minimum"], given["default"], given["maximum"]
@@ -305,10 +293,10 @@ def _range(
 
 
 def _gpu(parent: Fields) -> GpuRange:
-    data = parent.data.get("gpu")
+    data = parent.get("gpu")
     if data is None:
         return GpuRange()
-    fields = Fields(data, parent.where, parent.at("gpu"), ("kinds", "default", "maximum"))
+    fields = parent.inside("gpu", data, ("kinds", "default", "maximum"))
     kinds = tuple(dict.fromkeys(fields.texts("kinds")))
     for i, kind in enumerate(kinds):
         if not kind.strip() or len(kind) > 128:
@@ -324,7 +312,7 @@ def _gpu(parent: Fields) -> GpuRange:
 
 def _idle(parent: Fields) -> IdlePolicy:
     keys = IdlePolicy.__struct_fields__
-    fields = Fields(_or_empty(parent, "idle"), parent.where, "idle", keys)
+    fields = parent.inside("idle", _or_empty(parent, "idle"), keys)
     return IdlePolicy(
         cull_after=fields.number("cull_after", 0),
         max_age=fields.number("max_age", 0),
@@ -334,7 +322,7 @@ def _idle(parent: Fields) -> IdlePolicy:
 
 def _pool(parent: Fields) -> PoolPolicy:
     keys = PoolPolicy.__struct_fields__
-    fields = Fields(_or_empty(parent, "pool"), parent.where, "pool", keys)
+    fields = parent.inside("pool", _or_empty(parent, "pool"), keys)
     return PoolPolicy(size=fields.whole("size", 0, 1000), ttl=fields.number("ttl", 3600))
 
 
@@ -354,5 +342,5 @@ def _metadata(parent: Fields) -> dict[str, Any]:
 
 
 def _or_empty(parent: Fields, key: str) -> object:
-    data = parent.data.get(key)
+    data = parent.get(key)
     return {} if data is None else data

@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import BadTemplate
 from ..model import Template
+from .icon import ICON_LIMIT
 from .machine import Machine
-from .parse import CONNECTION_FILE, ICON_LIMIT, NAME, parse_template
+from .parse import CONNECTION_FILE, NAME, parse_template
 
 PREFIX = "elastic-"
 _OWN_PYTHON = {
