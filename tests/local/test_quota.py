@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_elastic.cluster import room
 from jupyter_elastic.cluster.local import quota
 from jupyter_elastic.cluster.local.machine import Device, slug
 from jupyter_elastic.errors import NoGpu, QuotaFull
@@ -45,37 +46,37 @@ crowds = st.lists(st.tuples(sizes, st.sampled_from(PodPhase), st.floats(0, 100))
 @given(crowds, sizes, st.booleans())
 def test_what_is_let_in_fits(pods: list[Pod], asked: Resources, evict: bool) -> None:
     try:
-        chosen = quota.make_room(TOTAL, pods, asked, evict=evict)
+        chosen = room.make_room(TOTAL, pods, asked, evict=evict)
     except QuotaFull:
-        spare = [one for one in pods if evict and quota.is_spare(one)]
-        least = quota.used(one for one in pods if one not in spare)
+        spare = [one for one in pods if evict and room.is_spare(one)]
+        least = room.used(one for one in pods if one not in spare)
         # Refused only if it would not fit even after giving up all that may be given up.
         assert least.cpu + asked.cpu > TOTAL.cpu or least.memory + asked.memory > TOTAL.memory
         return
-    after = quota.used(one for one in pods if one.name not in chosen)
+    after = room.used(one for one in pods if one.name not in chosen)
     assert after.cpu + asked.cpu <= TOTAL.cpu
     assert after.memory + asked.memory <= TOTAL.memory
-    assert all(quota.is_spare(one) for one in pods if one.name in chosen)
+    assert all(room.is_spare(one) for one in pods if one.name in chosen)
     assert evict or not chosen
 
 
 @given(crowds, sizes)
 def test_no_warm_pod_is_given_up_without_need(pods: list[Pod], asked: Resources) -> None:
     try:
-        without = quota.make_room(TOTAL, pods, asked, evict=False)
+        without = room.make_room(TOTAL, pods, asked, evict=False)
     except QuotaFull:
         return
     assert without == []
-    assert quota.make_room(TOTAL, pods, asked, evict=True) == []
+    assert room.make_room(TOTAL, pods, asked, evict=True) == []
 
 
 @given(crowds.filter(bool), sizes)
 def test_a_resize_gives_back_its_own_share(pods: list[Pod], asked: Resources) -> None:
     rest = [one for one in pods[1:] if one.phase is not PodPhase.GONE]
-    before = quota.used(rest)
+    before = room.used(rest)
     fits = before.cpu + asked.cpu <= TOTAL.cpu and before.memory + asked.memory <= TOTAL.memory
     try:
-        quota.make_room(TOTAL, pods, asked, replacing=pods[0].name)
+        room.make_room(TOTAL, pods, asked, replacing=pods[0].name)
     except QuotaFull:
         assert not fits
     else:
@@ -89,7 +90,7 @@ def test_the_oldest_warm_pod_goes_first() -> None:
         pod("mine", 100, 700 * MIB, PodPhase.CLAIMED, created=0),
     ]
     asked = Resources(cpu=100, memory=150 * MIB)
-    assert quota.make_room(TOTAL, pods, asked, evict=True) == ["old"]
+    assert room.make_room(TOTAL, pods, asked, evict=True) == ["old"]
 
 
 def test_a_refusal_has_the_figures() -> None:
@@ -99,7 +100,7 @@ def test_a_refusal_has_the_figures() -> None:
         pod("warm", 100, 128 * MIB, PodPhase.WARM),
     ]
     with pytest.raises(QuotaFull) as refused:
-        quota.make_room(TOTAL, pods, Resources(cpu=1000, memory=768 * MIB), evict=True)
+        room.make_room(TOTAL, pods, Resources(cpu=1000, memory=768 * MIB), evict=True)
     assert "768 MiB of memory were asked for, 512 MiB of 1 GiB are free" in refused.value.message
     assert "1 CPU were asked for, 500m of 4 are free" in refused.value.message
     assert refused.value.remedy

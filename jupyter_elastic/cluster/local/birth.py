@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,12 +58,6 @@ def find_interpreter(template: Template, default: str) -> str:
         "Correct the template's interpreter: a path to a Python that has ipykernel.",
         field="interpreter",
     )
-
-
-def make_name(template: Template) -> str:
-    """A name no pod ever had, and that people can tell apart."""
-    slug = re.sub(r"[^a-z0-9]+", "-", template.name.lower()).strip("-")[:40] or "pod"
-    return f"{slug}-{uuid.uuid4().hex[:10]}"
 
 
 def make_config(

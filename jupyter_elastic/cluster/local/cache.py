@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ...model import Kernel, Pod, PodPhase
-from .. import base
-from . import quota
+from .. import base, room
 from .ledger import Snapshot, Written
 from .state import PodRecord
 
@@ -71,9 +70,9 @@ class Cache:
             written += [(one, None) for one in self.pods if one not in news.pods]
         else:
             written = list(news)
-        used = quota.used(self.pods.values())
+        used = room.used(self.pods.values())
         changes = [change for one in written if (change := self._take(*one)) is not None]
-        if quota.used(self.pods.values()) != used:
+        if room.used(self.pods.values()) != used:
             changes.append(base.Change(kind="capacity", name=""))
         for change in changes:
             if change.kind == "pod":

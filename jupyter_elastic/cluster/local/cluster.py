@@ -27,12 +27,12 @@ from ...errors import AgentTimeout, BadInterpreter, ElasticError, Gone, Unsuppor
 from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, Template
 from ...resources import Resources
 from ...threads import in_thread
-from .. import base
+from .. import base, room
 from ..client import AgentClient
 from . import birth, cgroups, machine, quota
 from .cache import Cache
 from .keeper import Keeper
-from .ledger import Ledger, Snapshot, Written, shrink_refusal
+from .ledger import Ledger, Snapshot, Written
 from .state import StateDir
 from .watch import Watch
 
@@ -257,7 +257,7 @@ class LocalCluster(base.Cluster):
             agent = await self.dial(pod)
             answer = await agent.call(protocol.CHECK_SHRINK, memory=resources.memory)
             if not answer.get("fits", True):
-                raise shrink_refusal(int(answer.get("use", 0)), resources.memory)
+                raise room.shrink_refusal(int(answer.get("use", 0)), resources.memory)
         record, before, evicted = await self._do(self._ledger.resize, pod, resources)
         self._keeper.finish(evicted)
         try:

@@ -21,18 +21,16 @@ from ...errors import (
     Gone,
     KernelExists,
     ResizeUnsupported,
-    ShrinkUnderUse,
 )
 from ...model import Kernel, Pod, PodPhase, Template
-from ...resources import MIB, Resources, show_memory
+from ...resources import Resources
+from .. import room
 from . import birth, cgroups, fate, process, quota
 from .machine import Device
 from .state import PodRecord, StateDir, Status, next_version
 
 _LOG = logging.getLogger(__name__)
 
-HEADROOM = 8 * MIB
-"""Left above current use when memory is lowered, else the next allocation ends the kernel."""
 UNOWNED_AFTER = 60.0
 """Seconds after which a pod whose kernel's record is gone (its server died in between) ends."""
 
@@ -108,7 +106,7 @@ class Ledger:
             given_up = self._make_room(pods, resources, evict=kernel is not None)
             if kernel is None:
                 self._state.beat()
-            name = birth.make_name(template)
+            name = room.make_name(template)
             pod = Pod(
                 name=name,
                 uid=name,
@@ -222,15 +220,15 @@ class Ledger:
         limit = resources.memory + pod.overhead
         lower = limit < cgroups.memory_limit(group)
         use = max(0, cgroups.memory_use(group) - pod.overhead) if lower else 0
-        if lower and use + HEADROOM > resources.memory:
-            raise shrink_refusal(use, resources.memory)
+        if lower and use + room.HEADROOM > resources.memory:
+            raise room.shrink_refusal(use, resources.memory)
         try:
             cgroups.set_memory(group, limit)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             _LOG.info("The system refused to lower the memory of %s: %s", pod.name, error)
-            raise shrink_refusal(use, resources.memory) from error
+            raise room.shrink_refusal(use, resources.memory) from error
         cgroups.set_cpu(group, resources.cpu)
 
     def _hold_cpu(self, record: PodRecord) -> None:
@@ -424,7 +422,7 @@ class Ledger:
     ) -> list[str]:
         """Which warm pods to give up; decided first, done last, so that a failure loses none."""
         listed = [one.pod for one in pods.values()]
-        return quota.make_room(self._total, listed, asked, replacing=replacing, evict=evict)
+        return room.make_room(self._total, listed, asked, replacing=replacing, evict=evict)
 
     def _give_up(self, pods: dict[str, PodRecord], names: list[str]) -> list[PodRecord]:
         evicted = []
@@ -434,16 +432,6 @@ class Ledger:
             self._publish([(name, gone)])
             evicted.append(gone)
         return evicted
-
-
-def shrink_refusal(use: int, asked: int) -> ShrinkUnderUse:
-    """The error for memory that would be lowered under its use."""
-    least = -(-(use + HEADROOM) // MIB) * MIB
-    return ShrinkUnderUse(
-        f"The kernel uses {show_memory(use)} of memory now; {show_memory(asked)} would be too"
-        " little.",
-        f"Choose at least {show_memory(least)}, or free memory in the notebook first.",
-    )
 
 
 def _gpus(resources: Resources) -> tuple[str, int]:
