@@ -1,0 +1,440 @@
+"""An in-place resize as a state machine: what was seen goes in, what is to be done comes out.
+
+A PATCH of ``pods/resize`` that is answered with 200 has changed nothing yet: the kubelet may have
+no room now (Deferred) or ever (Infeasible), may be stuck half-way, or may not have looked at all.
+This machine follows it to an end that can be told to the user. It does no IO and reads no clock.
+
+```mermaid
+stateDiagram-v2
+    [*] --> Asked: PATCH sent
+    Asked --> Submitted: accepted
+    Asked --> Denied: quota, limit range, rights
+    Asked --> Unsupported: this cluster cannot
+    Asked --> Reverting: no answer
+    Submitted --> InProgress: allocated by the node
+    Submitted --> Deferred: no room now
+    Submitted --> Infeasible: never room
+    Deferred --> InProgress: room appeared
+    InProgress --> Blocked: the kubelet reports an error
+    Blocked --> InProgress: it tries again
+    Submitted --> Done: agent or kubelet says so
+    InProgress --> Done
+    Blocked --> Done
+    Deferred --> Done
+    Infeasible --> Reverting
+    Deferred --> Reverting: deferred_grace passed
+    InProgress --> Reverting: in_progress_grace passed
+    Blocked --> Reverting: in_progress_grace passed
+    InProgress --> Lost: the container was killed
+    Lost --> Reverting
+    InProgress --> Superseded: somebody else resized
+    Reverting --> Reverted: the old size is back
+    Reverting --> Stranded: it could not be put back
+    InProgress --> Gone: the pod ended
+    Infeasible --> Replaced: the kernel has run nothing
+    Deferred --> Replaced: the same, too late
+```
+
+Drawn once where it may happen from several states; :data:`TRANSITIONS` is complete. Whatever fails
+after the API server accepted the new size is reverted, because a size that is not in force keeps
+holding quota. A kernel that has run nothing needs no revert: its pod is replaced by one of the
+right size.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...errors import (
+    Conflict,
+    ElasticError,
+    Gone,
+    NoNodeFits,
+    ResizeStuck,
+    ResizeUnsupported,
+    ShrinkUnderUse,
+    Unsupported,
+)
+from .objects import PodObject
+from .resize_status import Observation, Size, State, Wanted, in_force, observe, same_cpu
+
+__all__ = [
+    "TERMINAL",
+    "TRANSITIONS",
+    "Accepted",
+    "Action",
+    "EnforcedByAgent",
+    "Event",
+    "Finish",
+    "GiveUp",
+    "InvalidTransition",
+    "Observation",
+    "Passed",
+    "PodGone",
+    "Policy",
+    "Refused",
+    "Replace",
+    "Report",
+    "Resizing",
+    "Revert",
+    "Seen",
+    "Size",
+    "State",
+    "Tick",
+    "Wanted",
+    "observe",
+]
+
+_SEEN = frozenset(
+    {State.DEFERRED, State.INFEASIBLE, State.IN_PROGRESS, State.BLOCKED, State.DONE, State.LOST}
+)
+_WATCHED = _SEEN | {State.SUPERSEDED, State.GONE, State.REVERTING, State.REPLACED}
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ASKED: frozenset(
+        {
+            State.SUBMITTED,
+            State.DENIED,
+            State.UNSUPPORTED,
+            State.REVERTING,
+            State.REPLACED,
+            State.GONE,
+        }
+    ),
+    State.SUBMITTED: _WATCHED,
+    State.DEFERRED: _WATCHED - {State.DEFERRED},
+    State.IN_PROGRESS: _WATCHED - {State.IN_PROGRESS},
+    State.BLOCKED: _WATCHED - {State.BLOCKED},
+    # These two are left in the same step:
+    State.INFEASIBLE: frozenset({State.REVERTING, State.REPLACED}),
+    State.LOST: frozenset({State.REVERTING, State.REPLACED}),
+    State.REVERTING: frozenset({State.REVERTED, State.STRANDED, State.GONE}),
+    State.UNSUPPORTED: frozenset(),
+    State.DENIED: frozenset(),
+    State.DONE: frozenset(),
+    State.SUPERSEDED: frozenset(),
+    State.REVERTED: frozenset(),
+    State.STRANDED: frozenset(),
+    State.REPLACED: frozenset(),
+    State.GONE: frozenset(),
+}
+"""The allowed pairs. A state without successors is an end."""
+
+TERMINAL = frozenset(state for state, after in TRANSITIONS.items() if not after)
+
+PAGE = 65536
+"""Kernels round memory limits down to pages; the largest pages in use."""
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """One line of a resize's history."""
+
+    cause: str
+    before: State
+    after: State
+
+
+class InvalidTransition(RuntimeError):
+    """A step that the machine does not know: an error of ours, never of the cluster."""
+
+    def __init__(self, before: State, what: str, cause: str, history: tuple[Passed, ...]) -> None:
+        self.history = history
+        told = ", ".join(
+            f"{one.before.value} -> {one.after.value} ({one.cause})" for one in history
+        )
+        super().__init__(f"{before.value}: {what} is not possible (cause: {cause}); so far: {told}")
+
+
+# -- what goes in ------------------------------------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened. ``cause`` tells it from all others in logs and histories."""
+
+    cause: str
+
+
+class Accepted(Event, frozen=True):
+    """The PATCH sent last (the resize's, or the revert's) was accepted."""
+
+    generation: int
+
+
+class Refused(Event, frozen=True):
+    """The PATCH sent last failed.
+
+    ``certain`` is False where it may have been carried out all the same (no answer in time).
+    """
+
+    error: ElasticError
+    certain: bool = True
+
+
+class Seen(Event, frozen=True):
+    """The pod as the watch shows it."""
+
+    pod: PodObject
+
+
+class EnforcedByAgent(Event, frozen=True):
+    """The limits of the container's own group as the agent reads them; sooner than the status.
+
+    Bytes and millicores, with the overheads that are part of the pod's limits.
+    """
+
+    memory_limit: int | None
+    cpu_limit: int | None
+
+
+class Tick(Event, frozen=True):
+    """Time has passed. Only ticks make graces end: send one at least once a second."""
+
+
+class PodGone(Event, frozen=True):
+    """The pod is not there any more."""
+
+
+# -- what comes out ----------------------------------------------------------------------------
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Tell the user how it stands."""
+
+    state: State
+    message: str
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The size is in force."""
+
+
+class Revert(msgspec.Struct, frozen=True):
+    """Send a PATCH with this size; answer with ``Accepted`` or ``Refused``."""
+
+    to: Size
+
+
+class Replace(msgspec.Struct, frozen=True):
+    """Give the kernel, which has run nothing, another pod; ``error`` is why."""
+
+    error: ElasticError
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """The resize failed; raise this."""
+
+    error: ElasticError
+
+
+Action = Report | Finish | Revert | Replace | GiveUp
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How patient a resize is."""
+
+    deferred_grace: float = 30.0
+    """Seconds that a node without room may keep it waiting."""
+    in_progress_grace: float = 30.0
+    """Seconds that API server or kubelet may take for anything else."""
+    kernel_untouched: bool = False
+    """Whether the kernel has run nothing yet, so that another pod serves as well."""
+    revert_attempts: int = 3
+
+
+class Resizing:
+    """One resize on its way. Not for use from several tasks at once.
+
+    Parameters
+    ----------
+    pod
+        The pod before the PATCH is sent.
+    size
+        What the PATCH asks for. It may be the size the pod's specification has already: then this
+        follows a resize that was asked for earlier.
+    now
+        Seconds on any clock that does not run backwards; the same for :meth:`advance`.
+    """
+
+    def __init__(self, pod: PodObject, size: Size, policy: Policy, now: float) -> None:
+        self.policy = policy
+        self.wanted = Wanted.before(pod, size)
+        self.old = in_force(pod)
+        """What a revert puts back: what the kubelet enforces now."""
+        self.state = State.ASKED
+        self.message = ""
+        self.history: tuple[Passed, ...] = ()
+        self.failure: ElasticError | None = None
+        """Why a revert is or was needed."""
+        self._entered = {State.ASKED: now}
+        self._answers_due = 1
+        self._reverts = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in TERMINAL
+
+    def advance(self, event: Event, now: float) -> tuple[Action, ...]:
+        """Take in one event; what is to be done, in this order.
+
+        What is seen after the end is ignored, and so is an answer that came too late.
+
+        Raises
+        ------
+        InvalidTransition
+            An answer to a PATCH that was never sent.
+        """
+        if isinstance(event, (Accepted, Refused)):
+            if not self._answers_due:
+                raise InvalidTransition(self.state, type(event).__name__, event.cause, self.history)
+            self._answers_due -= 1
+        if self.over:
+            return ()
+        if isinstance(event, Accepted):
+            return self._accepted(event, now)
+        if isinstance(event, Refused):
+            return self._refused(event, now)
+        if isinstance(event, PodGone):
+            return self._gone(event, now, "The pod ended while it was resized.")
+        if isinstance(event, Tick):
+            return self._tick(event, now)
+        if isinstance(event, Seen):
+            return self._saw(event, now)
+        if isinstance(event, EnforcedByAgent) and self._followed and self._in_force(event):
+            return (
+                *self.enter(State.DONE, event.cause, "The new size is in force.", now),
+                Finish(),
+            )
+        return ()
+
+    def enter(self, state: State, cause: str, message: str, now: float) -> tuple[Action, ...]:
+        """Pass to another state, which :data:`TRANSITIONS` must allow."""
+        if state not in TRANSITIONS[self.state]:
+            raise InvalidTransition(self.state, state.value, cause, self.history)
+        self.history = (*self.history, Passed(cause, self.state, state))
+        self.state, self.message = state, message
+        self._entered.setdefault(_clock(state), now)
+        return (Report(state, message),)
+
+    # -- by event --------------------------------------------------------------------------
+
+    def _accepted(self, event: Accepted, now: float) -> tuple[Action, ...]:
+        if self.state is State.ASKED:
+            self.wanted = msgspec.structs.replace(self.wanted, generation=event.generation)
+            return self.enter(State.SUBMITTED, event.cause, "The cluster accepted the size.", now)
+        assert self.failure is not None
+        message = "The size is as it was before."
+        return (*self.enter(State.REVERTED, event.cause, message, now), GiveUp(self.failure))
+
+    def _refused(self, event: Refused, now: float) -> tuple[Action, ...]:
+        error = event.error
+        if isinstance(error, Gone):
+            return self._gone(event, now, error.message)
+        if self.state is State.REVERTING:
+            if (error.retry or not event.certain) and self._reverts < self.policy.revert_attempts:
+                return self._revert()
+            return self._strand(event, now, error.message)
+        if not event.certain:
+            return self._fail(event, now, error)
+        if isinstance(error, (ResizeUnsupported, Unsupported)):
+            if self.policy.kernel_untouched:
+                return self._fail(event, now, error)
+            done = self.enter(State.UNSUPPORTED, event.cause, error.message, now)
+        else:
+            done = self.enter(State.DENIED, event.cause, error.message, now)
+        return (*done, GiveUp(error))
+
+    def _gone(self, event: Event, now: float, message: str) -> tuple[Action, ...]:
+        return (*self.enter(State.GONE, event.cause, message, now), GiveUp(Gone(message)))
+
+    def _tick(self, event: Tick, now: float) -> tuple[Action, ...]:
+        deferred = self.state is State.DEFERRED
+        grace = self.policy.deferred_grace if deferred else self.policy.in_progress_grace
+        if now - self._entered[_clock(self.state)] < grace:
+            return ()
+        if self.state is State.REVERTING:
+            return self._strand(event, now, f"There was no answer within {grace:.0f} s.")
+        return self._fail(event, now, _overdue(self.state, self.message, grace, self.failure))
+
+    def _saw(self, event: Seen, now: float) -> tuple[Action, ...]:
+        if self.state is State.ASKED:
+            return ()  # which generation is ours is known with the answer
+        seen = observe(self.wanted, event.pod)
+        if seen.state is State.GONE:
+            return self._gone(event, now, seen.message)
+        if not self._followed or seen.state is State.SUBMITTED:  # being reverted; an old view
+            return ()
+        if seen.state is self.state:
+            return self._remark(seen)
+        told = self.enter(seen.state, event.cause, seen.message, now)
+        self.failure = seen.error
+        if seen.state is State.DONE:
+            return (*told, Finish())
+        if seen.state is State.SUPERSEDED:
+            return (*told, GiveUp(Conflict(seen.message)))
+        if seen.state in (State.INFEASIBLE, State.LOST):
+            return (*told, *self._fail(event, now, seen.error or NoNodeFits(seen.message)))
+        return told
+
+    # -- steps -----------------------------------------------------------------------------
+
+    @property
+    def _followed(self) -> bool:
+        return not self.over and self.state not in (State.ASKED, State.REVERTING)
+
+    def _remark(self, seen: Observation) -> tuple[Action, ...]:
+        self.failure = seen.error
+        if seen.message == self.message:
+            return ()
+        self.message = seen.message
+        return (Report(self.state, self.message),)
+
+    def _fail(self, event: Event, now: float, error: ElasticError) -> tuple[Action, ...]:
+        """Nothing will come of it, and the cluster holds the new size: revert, or replace."""
+        self.failure = error
+        # A pod of that size would be as full.
+        if self.policy.kernel_untouched and not isinstance(error, ShrinkUnderUse):
+            return (*self.enter(State.REPLACED, event.cause, error.message, now), Replace(error))
+        told = self.enter(State.REVERTING, event.cause, error.message, now)
+        return (*told, *self._revert())
+
+    def _revert(self) -> tuple[Action, ...]:
+        self._reverts += 1
+        self._answers_due += 1
+        return (Revert(self.old),)
+
+    def _strand(self, event: Event, now: float, why: str) -> tuple[Action, ...]:
+        assert self.failure is not None
+        message = f"{self.failure.message} The size asked for could not be taken back: {why}"
+        error = type(self.failure)(
+            message, "It still counts against the quota: resize again, or restart the kernel."
+        )
+        return (*self.enter(State.STRANDED, event.cause, message, now), GiveUp(error))
+
+    def _in_force(self, event: EnforcedByAgent) -> bool:
+        if event.memory_limit is None or event.cpu_limit is None:
+            return False
+        size = self.wanted.size
+        return size.memory_limit - PAGE < event.memory_limit <= size.memory_limit and same_cpu(
+            event.cpu_limit, size.cpu_limit
+        )
+
+
+def _clock(state: State) -> State:
+    """The state whose first entry a grace counts from; a kubelet that tries again is one thing."""
+    return State.IN_PROGRESS if state is State.BLOCKED else state
+
+
+def _overdue(state: State, message: str, grace: float, known: ElasticError | None) -> ElasticError:
+    within = f"within {grace:.0f} s"
+    if state is State.DEFERRED:
+        return NoNodeFits(f"{message} Nothing became free {within}.")
+    if known is not None:
+        return known
+    if state is State.ASKED:
+        return ResizeStuck(f"The cluster did not answer {within}.")
+    if state is State.SUBMITTED:
+        return ResizeStuck(
+            f"The pod's node did not look at the new size {within}; it may be unreachable."
+        )
+    return ResizeStuck(f"The pod's node did not put the new size in force {within}.")
