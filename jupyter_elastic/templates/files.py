@@ -53,6 +53,8 @@ def find_files(sources: Iterable[str]) -> tuple[dict[Path, Signature], list[BadT
 def read_file(path: Path) -> list[Any]:
     """The mappings in a file: one template, a list of them, or several YAML documents.
 
+    A list may also be one of Kubernetes, as ``kubectl get -o yaml`` writes it.
+
     Raises
     ------
     BadTemplate
@@ -80,6 +82,8 @@ def read_file(path: Path) -> list[Any]:
         raise _problem(path, f"is not YAML{where}: {what}") from None
     found: list[Any] = []
     for document in documents:
+        if isinstance(document, dict) and "apiVersion" in document:
+            document = document.get("items", document)
         found.extend(document if isinstance(document, list) else [document])
     return [entry for entry in found if entry is not None]
 

@@ -56,6 +56,9 @@ def parse_template(
     BadTemplate
         With the path of the first wrong field.
     """
+    given = data.get("name") if isinstance(data, Mapping) else None
+    if isinstance(given, str) and NAME.fullmatch(given):
+        where = f"{where}: {given}" if where else given
     fields = Fields(data, where, path, _KEYS, spelling)
     name = fields.text("name")
     if not fields.has("name"):
@@ -66,7 +69,6 @@ def parse_template(
             f"{name[:80]!r} is not a usable name",
             "Use 1 to 63 lower-case letters, digits and hyphens, a letter or digit at both ends.",
         )
-    fields.where = f"{where}: {name}" if where else name
     display_name = fields.text("display_name", name, 200)
     if not display_name.strip():
         raise fields.error("display_name", "must not be blank")

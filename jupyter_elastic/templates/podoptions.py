@@ -18,6 +18,7 @@ from .fields import Fields, kind_of
 
 OWNER = "{owner}"
 OUR_PREFIX = "elastic.jupyter.org/"
+OUR_VOLUMES = "elastic-"
 _OURS = "app.kubernetes.io/managed-by"
 _LABEL_KEY = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", re.ASCII
@@ -211,6 +212,9 @@ def _volumes(fields: Fields) -> tuple[dict[str, Any], ...]:
         name = _matching(fields, at, volume.get("name"), _VOLUME_NAME, "a volume's name")
         if name in names:
             raise fields.error(at, f"there is another volume {name!r} already")
+        if name.startswith(OUR_VOLUMES):
+            what = f"{name!r} begins as those that jupyter_elastic adds: {OUR_VOLUMES}"
+            raise fields.error(at, what, "Choose another name.")
         names.add(name)
     return volumes
 

@@ -15,7 +15,7 @@ from ..model import Template
 from ..threads import in_thread
 from .files import Signature, find_files, read_file
 from .machine import Machine
-from .parse import parse_template
+from .objects import read_template
 from .specs import templates_from_specs
 
 FindSpecs = Callable[[], Mapping[str, Mapping[str, Any]]]
@@ -40,7 +40,8 @@ class TemplateStore:
     ----------
     sources
         The value of ``ElasticKernels.templates``: mappings, and paths, directories or globs of
-        YAML files. With none, each kernelspec that ``find_specs`` finds becomes a template.
+        YAML files; both may hold KernelTemplate objects. With none, each kernelspec that
+        ``find_specs`` finds becomes a template.
     find_specs
         As ``KernelSpecManager.get_all_specs``; called only when there are no sources. It may
         take seconds (some managers run programs), so that it is called in a thread, again and
@@ -170,7 +171,7 @@ class TemplateStore:
         problems: list[ElasticError] = list(missing)
         for i, data in enumerate(self._mappings):
             try:
-                read = parse_template(data, f"ElasticKernels.templates[{i}]", self.machine)
+                read = read_template(data, f"ElasticKernels.templates[{i}]", self.machine)
             except BadTemplate as problem:
                 problems.append(problem)
                 continue
@@ -229,7 +230,7 @@ class TemplateStore:
             entries, broken = [], True
         for entry in entries:
             try:
-                template = parse_template(entry, str(path), self.machine)
+                template = read_template(entry, str(path), self.machine)
             except BadTemplate as problem:
                 problems.append(problem)
                 broken = True
