@@ -24,7 +24,7 @@ from ...errors import (
 )
 from ...resources import show_memory
 from . import wording
-from .fate import container, limits
+from .facts import amounts, container
 from .objects import Amounts, Condition, ContainerStatus, PodObject
 
 LEAST_CPU = 10
@@ -118,7 +118,7 @@ def observe(want: Wanted, pod: PodObject) -> Observation:
         return lost
     if meta.generation < want.generation:
         return _SUBMITTED
-    if meta.generation > want.generation and size_of(limits(pod)) != want.size:
+    if meta.generation > want.generation and size_of(amounts(pod)) != want.size:
         return Observation(State.SUPERSEDED, "Somebody else asked for another size meanwhile.")
     looked = pod.status.observed_generation
     if pending := _condition(pod, "PodResizePending", want.generation):
@@ -141,7 +141,7 @@ def observe(want: Wanted, pod: PodObject) -> Observation:
 
 def in_force(pod: PodObject) -> Size:
     """Requests that the node has allocated and limits that it enforces, as the kubelet says."""
-    wanted, status = limits(pod), container(pod)
+    wanted, status = amounts(pod), container(pod)
     actual = status.resources or Amounts()
     allocated = status.allocated_resources or {}
     return size_of(
@@ -153,13 +153,13 @@ def in_force(pod: PodObject) -> Size:
     )
 
 
-def size_of(amounts: Amounts) -> Size:
+def size_of(given: Amounts) -> Size:
     """Requests and limits as numbers; 0 for what is not there."""
     return Size(
-        cpu_request=wording.read_cpu(amounts.requests.get("cpu")),
-        cpu_limit=wording.read_cpu(amounts.limits.get("cpu")),
-        memory_request=wording.read_memory(amounts.requests.get("memory")),
-        memory_limit=wording.read_memory(amounts.limits.get("memory")),
+        cpu_request=wording.read_cpu(given.requests.get("cpu")),
+        cpu_limit=wording.read_cpu(given.limits.get("cpu")),
+        memory_request=wording.read_memory(given.requests.get("memory")),
+        memory_limit=wording.read_memory(given.limits.get("memory")),
     )
 
 
