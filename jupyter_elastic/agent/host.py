@@ -344,7 +344,7 @@ class Host:
         warning = self.meter.set_affinity()
         if warning:
             await self.control.tell(protocol.WARNING, message=warning)
-        return {}
+        return self.meter.in_force()
 
     async def _op_check_shrink(self, request: Dict[str, Any]) -> Dict[str, Any]:
         use = self.meter.memory_used()

@@ -97,6 +97,14 @@ class Meter:
         limit = self.cgroup.cpu_limit() if self.cgroup else None
         return max(1, limit - self._cpu_overhead) if limit else self.cpu or None
 
+    def in_force(self) -> Dict[str, Optional[int]]:
+        """The limits of the pod's own group as they are, overheads included."""
+        group = self.cgroup
+        return {
+            "memory_limit": group.memory_limit() if group else None,
+            "cpu_limit": group.cpu_limit() if group else None,
+        }
+
     def memory_used(self, exact: bool = True) -> int:
         """Bytes used by the kernel and what it started.
 

@@ -71,7 +71,8 @@ client: {pid: int, start_ticks: int}|absent}``
     dropped not counted.
 ``limits {memory: int, cpu: int}``
     Tells the agent the limits now in force (and, where it enforces them itself, to do so).
-    Returns ``{}``.
+    Returns ``{memory_limit: int|null, cpu_limit: int|null}``: those of the pod's own group as they
+    are, overheads included; null where there is none.
 ``check_shrink {memory: int}`` returns ``{use: int, fits: bool}``.
 ``keepalive {}``
     Restart the idle clock.

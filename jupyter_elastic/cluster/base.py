@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from ..errors import ElasticError
-from ..model import Capacity, Enforcement, Kernel, Pod, Template
+from ..model import Capacity, Enforcement, Kernel, Pod, Step, Template
 from ..resources import Resources
 
 
@@ -179,8 +179,12 @@ class Cluster(ABC):
         """
 
     @abstractmethod
-    async def wait_pod(self, name: str, timeout: float) -> Pod:
+    async def wait_pod(
+        self, name: str, timeout: float, *, tell: Callable[[Step], None] | None = None
+    ) -> Pod:
         """Return the pod once it is ``warm`` or ``claimed`` with an agent address.
+
+        ``tell`` is called with each dated step on the way, where the cluster knows of any.
 
         Raises
         ------
@@ -188,6 +192,8 @@ class Cluster(ABC):
             Not in time, or it ended first; with the last lines of its log.
         BadInterpreter
             It ended because the interpreter lacks something; the remedy says what to install.
+        ElasticError
+            It will never be up, with cause and remedy.
         """
 
     @abstractmethod
@@ -206,12 +212,20 @@ class Cluster(ABC):
         """
 
     @abstractmethod
-    async def resize_pod(self, pod: Pod, resources: Resources, *, wait: bool = True) -> Pod:
+    async def resize_pod(
+        self,
+        pod: Pod,
+        resources: Resources,
+        *,
+        wait: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> Pod:
         """Set the limits of a claimed pod, live. Returns the pod as enforced.
 
         CPU and memory only; GPUs are given at claim (locally) or at creation. Without ``wait`` it
         returns as soon as the size is accepted and counted, which may be before it is enforced:
         the same call with ``wait`` then tells how it went. Asking for the present size is no error.
+        ``tell`` is called with a sentence whenever it has to wait for something.
 
         Raises
         ------

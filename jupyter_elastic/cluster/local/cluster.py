@@ -24,7 +24,7 @@ import zmq.asyncio
 
 from ...agent import pack, protocol
 from ...errors import AgentTimeout, BadInterpreter, ElasticError, Gone, Unsupported
-from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, Template
+from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, Step, Template
 from ...resources import Resources
 from ...threads import in_thread
 from .. import base, room
@@ -217,7 +217,9 @@ class LocalCluster(base.Cluster):
         self._keeper.finish(evicted)
         return record.pod
 
-    async def wait_pod(self, name: str, timeout: float) -> Pod:
+    async def wait_pod(
+        self, name: str, timeout: float, *, tell: Callable[[Step], None] | None = None
+    ) -> Pod:
         """See :class:`~..base.Cluster`. Also raises BadInterpreter when the log shows that."""
         until = self._loop.time() + timeout
         with self._watch.hurry():
@@ -249,7 +251,14 @@ class LocalCluster(base.Cluster):
         """See :class:`~..base.Cluster`. Also raises QuotaFull and NoGpu for the kernel's GPUs."""
         return (await self._do(self._ledger.claim, pod, kernel)).pod
 
-    async def resize_pod(self, pod: Pod, resources: Resources, *, wait: bool = True) -> Pod:
+    async def resize_pod(
+        self,
+        pod: Pod,
+        resources: Resources,
+        *,
+        wait: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> Pod:
         """See :class:`~..base.Cluster`. Also raises ResizeUnsupported for a change of GPUs."""
         known = self._cache.records.get(pod.name)
         watchdog = known is not None and known.group is None

@@ -1,0 +1,463 @@
+"""The Kubernetes adapter of the port: pods are pods of one namespace, records are objects in it.
+
+Nothing is kept here that a watch cannot rebuild. Claims and resizes are patches that name the
+version they are for, so any number of servers may act at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from msgspec.structs import replace
+
+from ...errors import (
+    AgentTimeout,
+    Conflict,
+    ElasticError,
+    Gone,
+    KernelExists,
+    QuotaFull,
+)
+from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, Step, Template
+from ...resources import Resources
+from .. import base, room
+from ..client import AgentClient
+from . import capacity, manifests, records
+from .api import MERGE_PATCH, KubeApi
+from .births import Births
+from .lease import LeaseElector
+from .manifests import API_VERSION, label
+from .portforward import PortForwards
+from .problems import ApiConflict, ApiNotFound
+from .resize import Policy
+from .sizes import Sizes
+from .talks import Talks
+from .view import View
+from .waiting import Waiting
+
+_LOG = logging.getLogger(__name__)
+
+DELETED_WITHIN = 30.0
+"""Seconds a deleted pod may take to be gone; then its node does not answer and we go on."""
+PREFETCH = 4
+"""Warm pods of a template that are dialled ahead of a claim."""
+
+
+class KubernetesCluster(base.Cluster):
+    """See the module, and :class:`~..base.Cluster` for the promises.
+
+    Parameters
+    ----------
+    namespace, kubeconfig, context
+        Which cluster; see :meth:`.api.KubeApi.connect`.
+    access
+        ``auto``, ``direct`` or ``port-forward``.
+    image
+        Of templates that name none.
+    env_allowed
+        Names of the server's variables that kernels get.
+    root_dir
+        The server's directory that is mounted where a template's ``root_dir`` says.
+    cpu, memory
+        Millicores and bytes that all kernels of the namespace may have together, besides what a
+        ResourceQuota says; None: no such limit.
+    deferred_grace
+        Seconds a resize may wait for room on its node.
+    qps
+        Requests per second, on average.
+    """
+
+    name = "kubernetes"
+    exposed = True
+    settles_later = True
+    kernel_ip = "0.0.0.0"
+    kernel_ports = MappingProxyType(manifests.KERNEL_PORTS)
+
+    def __init__(
+        self,
+        *,
+        namespace: str = "",
+        kubeconfig: str = "",
+        context: str = "",
+        access: str = "auto",
+        image: str = "",
+        env_allowed: frozenset[str] = frozenset(),
+        root_dir: str = "",
+        cpu: int | None = None,
+        memory: int | None = None,
+        deferred_grace: float = 10.0,
+        qps: float = 50.0,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.env_allowed = env_allowed
+        self._where = {"namespace": namespace, "kubeconfig": kubeconfig, "context": context}
+        self._access = access
+        self._image = image
+        self._root_dir = root_dir
+        self._caps = (cpu, memory)
+        self._policy = Policy(deferred_grace=deferred_grace)
+        self._qps = qps
+        self._log = log or _LOG
+        self._open = False
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """See :class:`~..base.Cluster`."""
+        self._api = await KubeApi.connect(**self._where, qps=self._qps, burst=int(2 * self._qps))
+        self._view = View(self._api, self._log)
+        direct = self._access == "direct" or (self._access == "auto" and self._api.in_cluster)
+        self._tunnels = None if direct else PortForwards(self._api, self._log)
+        self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log)
+        self._sizes = Sizes(self._view, self._talks, self._policy, self._give_room, self._log)
+        self._births = Births(
+            self._api, self._view, self._talks, self._trim, self._image, self._log
+        )
+        self._waiting = Waiting(self._api, self._view)
+        self._identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._electors: dict[str, LeaseElector] = {}
+        self._held: set[str] = set()
+        self._chores: set[asyncio.Task[None]] = set()
+        self._view.follow = self._follow
+        try:
+            await self._view.open()
+        except BaseException:
+            await self._release()
+            raise
+        self._open = True
+
+    async def close(self) -> None:
+        """See :class:`~..base.Cluster`."""
+        if not self._open:
+            return
+        self._open = False
+        for name in tuple(self._held):
+            try:
+                await self.release_lease(name)
+            except ElasticError as error:
+                self._log.warning("Lease %s runs out by itself: %s", name, error)
+        await self._release()
+
+    async def _release(self) -> None:
+        for task in tuple(self._chores):
+            task.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self._births.close()
+        await self._view.close()
+        await self._talks.close()
+        if self._tunnels is not None:
+            await self._tunnels.close()
+        await self._api.close()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def pods(self) -> Mapping[str, Pod]:
+        """See :class:`~..base.Cluster`."""
+        return MappingProxyType(self._view.pods)
+
+    def kernels(self) -> Mapping[str, Kernel]:
+        """See :class:`~..base.Cluster`."""
+        return MappingProxyType(self._view.kernels)
+
+    def subscribe(self, listener: base.Listener) -> Callable[[], None]:
+        """See :class:`~..base.Cluster`."""
+        return self._view.subscribe(listener)
+
+    async def refresh(self) -> None:
+        """See :class:`~..base.Cluster`."""
+        await self._view.sync()
+
+    async def capacity(self) -> Capacity:
+        """See :class:`~..base.Cluster`."""
+        return capacity.read(self._caps, self._view.quotas(), self._view.pods.values())
+
+    def enforcement(self) -> Enforcement:
+        """See :class:`~..base.Cluster`."""
+        return Enforcement(memory="kubelet", cpu="kubelet")
+
+    def gpu_kinds(self) -> tuple[str, ...]:
+        """See :class:`~..base.Cluster`. The kinds that templates offer."""
+        offered = (one.resources.gpu.kinds for one in self._view.templates.values())
+        return tuple(sorted({kind for kinds in offered for kind in kinds}))
+
+    def offered(self) -> tuple[Mapping[str, Template], Sequence[ElasticError]]:
+        """See :class:`~..base.Cluster`."""
+        return self._view.templates, tuple(self._view.problems.values())
+
+    # -- what a kernel sees of the cluster -------------------------------------------------
+
+    def why_cold(self, template: Template, kernel: Kernel) -> str:
+        """See :class:`~..base.Cluster`."""
+        gpu = kernel.resources.gpu
+        if gpu != template.resources.default().gpu:
+            what = f"{gpu.count} x {gpu.kind}" if gpu else "no GPU"
+            return f"GPUs are given to pods at their creation, and warm ones do not have {what}."
+        if template.kubernetes is not None and template.kubernetes.owner_volume is not None:
+            return "The template mounts a volume of its owner, which needs a pod of its own."
+        return ""
+
+    def working_directory(self, template: Template, path: str | None) -> str | None:
+        """See :class:`~..base.Cluster`."""
+        mount = template.kubernetes.root_dir if template.kubernetes is not None else None
+        if not mount or not path or not self._root_dir:
+            return None
+        try:
+            inside = PurePosixPath(path).relative_to(PurePosixPath(self._root_dir))
+        except ValueError:
+            return None
+        return str(PurePosixPath(mount) / inside)
+
+    async def reach(self, pod: Pod, connection: dict[str, Any]) -> dict[str, Any]:
+        """See :class:`~..base.Cluster`."""
+        return await self._talks.reach(pod, connection)
+
+    # -- pods ------------------------------------------------------------------------------
+
+    async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
+        """See :class:`~..base.Cluster`. Also raises BadTemplate: there is no image."""
+        asked = kernel.resources if kernel else manifests.WARM_REQUESTS
+        await self._make_room(asked, evict=kernel is not None)
+        owner = self._kernel_owner(kernel) if kernel else None
+        for attempt in range(EVICTIONS):
+            try:
+                return await self._births.create(template, kernel, owner)
+            except QuotaFull:
+                if kernel is None or attempt == EVICTIONS - 1 or not await self._give_room():
+                    raise
+        raise AssertionError("unreachable")
+
+    async def wait_pod(
+        self, name: str, timeout: float, *, tell: Callable[[Step], None] | None = None
+    ) -> Pod:
+        """See :class:`~..base.Cluster`."""
+        pod = await self._waiting.up(name, timeout, tell)
+        if pod is not None:
+            return pod
+        words = await self.pod_log(name, 10)
+        raise AgentTimeout(
+            f"The agent of pod {name} was not up within {timeout:g} s."
+            + (f" Its last words: {words}" if words else ""),
+            "Try again; if it stays so, see `kubectl describe pod` and the template's preload list.",
+        )
+
+    async def claim_pod(self, pod: Pod, kernel: Kernel) -> Pod:
+        """See :class:`~..base.Cluster`."""
+        now = self._view.pod(pod.name)
+        if now is None or now.uid != pod.uid or now.version != pod.version:
+            raise Conflict(f"Pod {pod.name} changed meanwhile.")
+        if now.phase is not PodPhase.WARM:
+            raise Conflict(f"Pod {pod.name} is {now.phase.value}.")
+        await self._make_room(kernel.resources, replacing=pod.name, evict=True)
+        change = {
+            "labels": {label("phase"): "claimed", label("kernel"): kernel.kernel_id},
+            "annotations": {label("asked"): manifests.asked(kernel.resources)},
+            "ownerReferences": [self._kernel_owner(kernel)],
+        }
+        try:
+            return await self._view.patch(now, {"metadata": change})
+        except Gone as error:
+            raise Conflict(error.message) from None
+
+    async def resize_pod(
+        self,
+        pod: Pod,
+        resources: Resources,
+        *,
+        wait: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> Pod:
+        """See :class:`~..base.Cluster`."""
+        now = self._view.pod(pod.name)
+        if now is None or now.phase is PodPhase.GONE:
+            raise Gone(f"Pod {pod.name} is gone.")
+        if now.uid != pod.uid or now.version != pod.version:
+            raise Conflict(f"Pod {pod.name} changed meanwhile.")
+        if resources != now.resources:
+            await self._make_room(resources, replacing=pod.name, evict=True)
+        return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+
+    async def _trim(self, pod: Pod, overhead: int) -> Pod:
+        return await self._sizes.resize(pod, pod.resources, overhead=overhead)
+
+    async def delete_pod(self, name: str, reason: str = "") -> None:
+        """See :class:`~..base.Cluster`. A pod whose node does not answer is left to the cluster."""
+        pod = self._view.pod(name)
+        query = {"gracePeriodSeconds": str(manifests.TERM_GRACE)}
+        try:
+            await self._api.request("DELETE", self._api.path("pods", name), query=query)
+        except ApiNotFound:
+            if pod is not None:
+                self._view.forget(pod)
+            return
+        if pod is not None and not await self._view.gone(pod, DELETED_WITHIN):
+            self._log.warning("Pod %s is deleted, but its node has not ended it yet.", name)
+
+    async def dial(self, pod: Pod) -> AgentClient:
+        """See :class:`~..base.Cluster`."""
+        return await self._talks.dial(pod)
+
+    async def pod_log(self, name: str, lines: int = 50) -> str:
+        """See :class:`~..base.Cluster`."""
+        try:
+            answer = await self._api.request(
+                "GET",
+                self._api.path("pods", name, "log"),
+                query={"tailLines": str(lines), "container": manifests.CONTAINER},
+                accept="*/*",
+            )
+        except ElasticError as error:
+            self._log.debug("No log of pod %s: %s", name, error)
+            return ""
+        return answer.decode(errors="replace")[-8000:]
+
+    # -- room ------------------------------------------------------------------------------
+
+    async def _make_room(
+        self, asked: Resources, *, replacing: str | None = None, evict: bool
+    ) -> None:
+        """Keep to the configured caps, giving warm pods back for kernels. Raises QuotaFull."""
+        cpu, memory = self._caps
+        if cpu is None and memory is None:
+            return
+        total = capacity.capped(self._caps)
+        pods = self._view.pods.values()
+        where = f"Namespace {self._api.namespace}"
+        names = room.make_room(total, pods, asked, replacing=replacing, evict=evict, where=where)
+        for name in names:
+            self._spawn(self._give_back(name))
+
+    async def _give_room(self) -> bool:
+        """Give back a few warm pods to a full quota; False: there is none."""
+        spare = sorted(
+            (pod for pod in self._view.pods.values() if room.is_spare(pod)),
+            key=lambda pod: (pod.phase is PodPhase.WARM, pod.created),
+        )
+        await asyncio.gather(*(self._give_back(pod.name) for pod in spare[:2]))
+        return bool(spare)
+
+    async def _give_back(self, name: str) -> None:
+        try:
+            await self.delete_pod(name, "room is needed")
+        except ElasticError as error:
+            self._log.warning("Warm pod %s could not be given back: %s", name, error)
+
+    # -- kernels ---------------------------------------------------------------------------
+
+    def _kernel_owner(self, kernel: Kernel) -> dict[str, Any]:
+        """Makes a pod end with its Kernel object. Raises Conflict: there is no such object."""
+        obj = self._view.kernel_object(kernel.kernel_id)
+        if obj is None:
+            raise Conflict(f"Kernel {kernel.kernel_id} is gone.")
+        return manifests.owner_reference("Kernel", kernel.kernel_id, obj.metadata.uid)
+
+    def _kernel_path(self, kernel_id: str = "", sub: str = "") -> str:
+        return self._api.path("kernels", kernel_id, sub, api=API_VERSION)
+
+    async def create_kernel(self, kernel: Kernel) -> Kernel:
+        """See :class:`~..base.Cluster`."""
+        answer = await self._api.request(
+            "POST", self._kernel_path(), body=records.make_kernel(kernel), exists=KernelExists
+        )
+        return self._view.took_kernel(answer)
+
+    async def update_kernel(self, kernel: Kernel) -> Kernel:
+        """See :class:`~..base.Cluster`."""
+        obj = self._view.kernel_object(kernel.kernel_id)
+        if obj is None or obj.metadata.resource_version != kernel.version:
+            raise Conflict(f"Kernel {kernel.kernel_id} changed meanwhile.")
+        known = self._view.kernels[kernel.kernel_id]
+        if records.spec_of(known) != records.spec_of(kernel):
+            kernel = await self._write_kernel(kernel, "", {"spec": records.spec_of(kernel)})
+        now = self._view.kernel_object(kernel.kernel_id)
+        generation = now.metadata.generation if now else 0
+        status = records.status_of(kernel, generation)
+        return await self._write_kernel(kernel, "status", {"status": status})
+
+    async def _write_kernel(self, kernel: Kernel, sub: str, change: dict[str, Any]) -> Kernel:
+        body = {"metadata": {"resourceVersion": kernel.version}, **change}
+        try:
+            answer = await self._api.request(
+                "PATCH",
+                self._kernel_path(kernel.kernel_id, sub),
+                body=body,
+                content_type=MERGE_PATCH,
+            )
+        except (ApiConflict, ApiNotFound) as error:
+            raise Conflict(f"Kernel {kernel.kernel_id} changed meanwhile.") from error
+        written = self._view.took_kernel(answer)
+        # After the spec comes the status, of which the answer has the old one.
+        return written if sub else replace(kernel, version=written.version)
+
+    async def delete_kernel(self, kernel_id: str) -> None:
+        """See :class:`~..base.Cluster`."""
+        obj = self._view.kernel_object(kernel_id)
+        try:
+            await self._api.request("DELETE", self._kernel_path(kernel_id))
+        except ApiNotFound:
+            self._log.debug("Kernel %s is gone already.", kernel_id)
+        if obj is not None:
+            self._view.forget_kernel(kernel_id, obj.metadata.uid)
+        mine = [pod.name for pod in self._view.pods.values() if pod.kernel_id == kernel_id]
+        await asyncio.gather(*(self.delete_pod(name, "its kernel was deleted") for name in mine))
+
+    # -- controllers -----------------------------------------------------------------------
+
+    async def acquire_lease(self, name: str) -> bool:
+        """See :class:`~..base.Cluster`."""
+        elector = self._electors.get(name)
+        if elector is None:
+            elector = LeaseElector(self._api, f"jupyter-elastic-{name}", self._identity)
+            self._electors[name] = elector
+        if not await elector.acquire():
+            self._held.discard(name)
+            return False
+        self._held.add(name)
+        self._tend()
+        return True
+
+    async def release_lease(self, name: str) -> None:
+        """See :class:`~..base.Cluster`."""
+        elector = self._electors.pop(name, None)
+        if elector is not None and name in self._held:
+            self._held.discard(name)
+            await elector.release()
+
+    def _tend(self) -> None:
+        """What the holder of a lease does for pods whose creator may be gone."""
+        for pod in tuple(self._view.pods.values()):
+            if pod.kernel_id is None and pod.phase is PodPhase.WARMING:
+                self._births.nurse(pod.name)
+            elif pod.kernel_id is None and pod.phase is PodPhase.GONE:
+                self._spawn(self._give_back(pod.name))
+
+    # -- the watch -------------------------------------------------------------------------
+
+    def _follow(self, name: str) -> None:
+        self._talks.follow(name)
+        pod = self._view.pod(name)
+        if pod is None or pod.phase is not PodPhase.WARM:
+            return
+        ready = [
+            one.name
+            for one in self._view.pods.values()
+            if one.phase is PodPhase.WARM and one.template == pod.template
+        ]
+        if len(ready) <= PREFETCH:
+            self._talks.prefetch(name)
+
+
+EVICTIONS = 5
+"""How often a refusal for want of quota is answered by giving warm pods back."""

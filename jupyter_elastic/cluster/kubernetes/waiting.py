@@ -1,0 +1,101 @@
+"""Waiting for a pod to come up: its steps as they happen, and its failure as soon as it is sure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from ...errors import AgentTimeout, ElasticError
+from ...model import Pod, PodPhase, Step
+from .api import KubeApi
+from .objects import EventObject, PodObject
+from .progress import steps, trouble
+
+LOOK = 1.0
+"""Seconds between two looks at a pod's events; only while somebody waits for it."""
+
+
+class Pods(Protocol):
+    """What waiting needs of the adapter's view of pods."""
+
+    def pod(self, name: str) -> Pod | None:
+        """The pod as last seen."""
+
+    def object(self, name: str) -> PodObject | None:
+        """The same as Kubernetes has it."""
+
+    async def changed(self, timeout: float) -> None:
+        """Return at the next change of any pod, or after ``timeout`` seconds."""
+
+
+class _Events(msgspec.Struct):
+    items: list[EventObject] = []
+
+
+class Waiting:
+    """See the module."""
+
+    def __init__(self, api: KubeApi, pods: Pods) -> None:
+        self._api = api
+        self._pods = pods
+
+    async def up(
+        self, name: str, timeout: float, tell: Callable[[Step], None] | None
+    ) -> Pod | None:
+        """The pod once its agent is up; None: not within ``timeout`` seconds.
+
+        Raises
+        ------
+        ElasticError
+            It will not come up, with cause and remedy.
+        """
+        clock = asyncio.get_running_loop().time
+        until, looked = clock() + timeout, clock()
+        events: tuple[EventObject, ...] = ()
+        told = 0
+        while True:
+            pod = self._pods.pod(name)
+            if pod is None:
+                raise AgentTimeout(f"Pod {name} is gone.", "Start a new kernel.")
+            if pod.phase is not PodPhase.WARMING and pod.agent is not None:
+                return pod
+            obj = self._pods.object(name)
+            if obj is not None:
+                told = _tell(steps(obj, events), told, tell)
+                failure = trouble(obj, events)
+                if failure is not None and failure.fatal:
+                    raise failure.error
+            if pod.phase is PodPhase.GONE:
+                raise AgentTimeout(
+                    pod.message or f"Pod {name} is gone.",
+                    "See the template's image, interpreter and preload list.",
+                )
+            left = until - clock()
+            if left <= 0:
+                if failure is not None:
+                    raise failure.error
+                return None
+            await self._pods.changed(min(left, LOOK))
+            if clock() - looked >= LOOK:
+                looked = clock()
+                events = await self._events(name) or events
+
+    async def _events(self, name: str) -> tuple[EventObject, ...]:
+        selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
+        try:
+            answer = await self._api.request(
+                "GET", self._api.path("events"), query={"fieldSelector": selector}
+            )
+        except ElasticError:
+            return ()  # the pod's own status says most of it
+        return tuple(msgspec.json.decode(answer, type=_Events).items)
+
+
+def _tell(known: tuple[Step, ...], told: int, tell: Callable[[Step], None] | None) -> int:
+    if tell is not None:
+        for step in known[told:]:
+            tell(step)
+    return max(told, len(known))
