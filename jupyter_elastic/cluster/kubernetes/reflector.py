@@ -1,0 +1,471 @@
+"""A collection of the Kubernetes API, kept in memory: one list, then a watch that never gives up.
+
+Whoever reads :attr:`Reflector.items` asks nobody. A watch goes on from where the last one ended,
+so that in steady state nothing is listed again; :mod:`.cache` decides what is news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random as random_module
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from ...errors import ElasticError
+from . import problems
+from .api import METADATA_LIST
+from .cache import Cache, T, number
+from .objects import Meta
+
+PAGE = 500
+SLICE = 0.01
+"""Seconds of work before others on the loop get their turn."""
+
+BACKOFF_FIRST, BACKOFF_CAP, RETRY_AFTER_CAP = 0.2, 30.0, 120.0
+STEADY = 5.0
+"""A watch that lasted this many seconds was a good one; the next follows at once."""
+
+WATCH_SECONDS = 240.0
+CATCH_UP = 1.0
+"""Seconds that :meth:`Reflector.sync` waits for the watch before it asks for each object."""
+
+ASK_EACH = 32
+"""How many objects :meth:`Reflector.sync` asks for one by one; it lists when there are more."""
+
+Item = TypeVar("Item")
+
+
+class Api(Protocol):
+    """What a reflector needs of :class:`.api.KubeApi`."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+    ) -> bytes:
+        """See :meth:`.api.KubeApi.request`."""
+
+    def watch(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        opened: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """See :meth:`.api.KubeApi.watch`."""
+
+
+class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct, Generic[Item]):
+    metadata: _ListMeta = _ListMeta()
+    items: list[Item] | None = None
+
+
+class _Bare(msgspec.Struct):
+    """As much of any object as tells which one it is."""
+
+    metadata: Meta = Meta()
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    object: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Status(msgspec.Struct):
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_BARE = msgspec.json.Decoder(_Bare)
+_STATUS = msgspec.json.Decoder(_Status)
+_RAW_PAGE = msgspec.json.Decoder(_Page[msgspec.Raw])
+_BARE_PAGE = msgspec.json.Decoder(_Page[_Bare])
+
+
+class Reflector(Generic[T]):
+    """A live copy of the objects under one path.
+
+    Attributes
+    ----------
+    items
+        The objects by name; do not change it.
+    relists
+        How often everything had to be read again after the first time.
+    last_error
+        Why the watch does not run at present; empty while it does.
+
+    Parameters
+    ----------
+    api
+        Where to read.
+    path
+        The collection, for instance ``/api/v1/namespaces/x/pods``.
+    type
+        A msgspec struct with ``metadata``.
+    on_change
+        Called on the loop with ``(name, old, new)`` for every real change, once, in order per
+        object, after :attr:`items` shows it. ``old`` is None for a new object, ``new`` for one
+        that is gone. An object that was replaced by another one of its name is told as gone and
+        then as new. The objects of the first list are told as new.
+    query
+        ``labelSelector`` and ``fieldSelector``.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        type: type[T],
+        on_change: Callable[[str, T | None, T | None], None],
+        *,
+        query: Mapping[str, str] | None = None,
+        log: logging.Logger | None = None,
+        random: Callable[[], float] = random_module.random,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.relists = 0
+        self.last_error = ""
+        self._api, self._path, self._query = api, path, dict(query or {})
+        self._told_change = on_change
+        self._log = log or logging.getLogger(__name__)
+        self._cache: Cache[T] = Cache(self._changed, self._log)
+        self.items: Mapping[str, T] = self._cache.items
+        self._random, self._sleep = random, sleep
+        self._decoder = msgspec.json.Decoder(type)
+        self._page_decoder: msgspec.json.Decoder[_Page[T]] = msgspec.json.Decoder(
+            _Page[type]  # type: ignore[valid-type]
+        )
+        self._at = ""  # the version from which the watch goes on
+        self._heard = 0  # events so far
+        self._stale = False  # everything must be read before the next watch
+        self._task: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+        self._syncing: asyncio.Task[None] | None = None
+        self._sync_next: asyncio.Task[None] | None = None
+        self._unreadable: dict[str, str] = {}  # uid -> name, told once
+        self._turn_ends = 0.0
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read everything once, then keep watching. May be called again after it failed.
+
+        Raises
+        ------
+        ElasticError
+            The first list failed; see :meth:`.api.KubeApi.request`.
+        """
+        if self._task is None:
+            await self._relist()
+            self._task = asyncio.create_task(self._run(), name=f"watch of {self._path}")
+
+    async def close(self) -> None:
+        """Stop watching; what was seen stays. Idempotent."""
+        tasks = [t for t in (self._task, self._syncing, self._sync_next) if t is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- our own writes --------------------------------------------------------------------
+
+    def put(self, item: T) -> None:
+        """Show what the API answered to a write of ours, unless something newer is known."""
+        self._cache.take(item)
+
+    def drop(self, name: str, uid: str) -> None:
+        """Forget an object that is gone for good: its deletion is over, not only begun."""
+        self._cache.gone(name, uid)
+
+    async def sync(self) -> None:
+        """Return once all that was written by anyone before the call is shown.
+
+        Calls that wait at the same time share their requests.
+
+        Raises
+        ------
+        ElasticError
+            The API cannot be asked.
+        """
+        # One that has begun may have read before the caller's write; the next one has not.
+        if self._sync_next is None:
+            self._sync_next = asyncio.create_task(self._sync_after(self._syncing))
+            self._sync_next.add_done_callback(_retrieve)
+        await asyncio.shield(self._sync_next)
+
+    # -- watch -----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            began, heard, why, wait = time.monotonic(), self._heard, "", 0.0
+            expired = False
+            try:
+                if self._stale:
+                    await self._relist()
+                    self.relists += 1
+                await self._watch()
+            except problems.ResourceExpired as error:
+                self._stale, expired, why = True, True, str(error)
+            except ElasticError as error:
+                why = str(error)
+                answer = problems.api_error(error)
+                wait = min((answer and answer.retry_after) or 0.0, RETRY_AFTER_CAP)
+                # It answers and yet does not let us go on from there: try from a new start.
+                self._stale = self._stale or (
+                    answer is not None and answer.code != 429 and failures >= 2
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, a watch never gives up
+                why = repr(error)
+                self._log.exception("The watch of %s failed", self._path)
+            good = time.monotonic() - began >= STEADY or self._heard != heard
+            failures = (0 if good else failures) + (1 if why or not good else 0)
+            if expired and failures == 1:
+                continue  # the ordinary end of a long silence
+            if why:
+                self._failed(why)
+            if failures:
+                backoff = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(failures - 1, 12))
+                await self._sleep(wait + backoff * (0.5 + self._random()))
+
+    async def _watch(self) -> None:
+        """One watch, until the server ends it."""
+        query = {
+            **self._query,
+            "resourceVersion": self._at,
+            "allowWatchBookmarks": "true",
+            # Not all at once, after all were cut off at once.
+            "timeoutSeconds": str(round(WATCH_SECONDS * (1 + self._random() / 4))),
+        }
+        stream = self._api.watch(self._path, query, opened=self._opened)
+        async with contextlib.aclosing(stream):
+            async for line in stream:
+                self._hear(line)
+                await self._breathe()
+
+    def _hear(self, line: bytes) -> None:
+        """One event of the watch."""
+        try:
+            event = _EVENT.decode(line)
+        except msgspec.MsgspecError as error:
+            self._cannot_read(Meta(name="(an event)", uid="event"), error)
+            return
+        if event.type == "ERROR":
+            status = _status(event.object)
+            raise problems.explain(
+                status.code or 500,
+                {"message": status.message, "reason": status.reason},
+                "watch",
+                self._path,
+            )
+        meta = _meta(event.object)
+        if event.type == "DELETED":
+            self._cache.gone(meta.name, meta.uid, number(meta.resource_version))
+            self._unreadable.pop(meta.uid, None)
+        elif event.type in ("ADDED", "MODIFIED"):
+            item = self._decode(event.object)
+            if item is not None:
+                self._unreadable.pop(meta.uid, None)
+                self._cache.take(item)
+        if meta.resource_version:
+            self._at = meta.resource_version
+            self._heard += 1
+
+    def _opened(self) -> None:
+        if self.last_error:
+            self._log.info("The watch of %s runs again.", self._path)
+        self.last_error = ""
+
+    def _failed(self, why: str) -> None:
+        if not self.last_error:
+            self._log.warning("The watch of %s was interrupted: %s", self._path, why)
+        self.last_error = why
+
+    def _changed(self, name: str, old: T | None, new: T | None) -> None:
+        self._moved.set()
+        self._told_change(name, old, new)
+
+    # -- list ------------------------------------------------------------------------------
+
+    async def _relist(self) -> None:
+        """Read everything and report the differences, exactly."""
+        items, unread, at = await self._read_all()
+        if number(at) < number(self._at):
+            self._log.warning("The storage of the Kubernetes API went back in time.")
+            self._cache.rewind()
+        await self._apply(items, unread, number(at))
+        self._at, self._stale = at, False
+
+    async def _apply(self, items: list[T], unread: set[str], version: int) -> None:
+        self._turn_ends = time.monotonic() + SLICE
+        present = {item.metadata.uid for item in items} | unread
+        for old in self._cache.missing(present, version):
+            self._cache.gone(old.metadata.name, old.metadata.uid, version)
+            await self._breathe()
+        for item in items:
+            self._cache.take(item)
+            await self._breathe()
+
+    async def _read_all(self) -> tuple[list[T], set[str], str]:
+        """All objects, the uids of those that cannot be read, and the snapshot's version."""
+        items: list[T] = []
+        unread: set[str] = set()
+
+        def read(body: bytes) -> _ListMeta:
+            page = self._read_page(body, unread)
+            items.extend(page.items or ())
+            return page.metadata
+
+        at = await self._pages(read, "application/json", items.clear)
+        return items, unread, at
+
+    async def _pages(
+        self, read: Callable[[bytes], _ListMeta], accept: str, restart: Callable[[], None]
+    ) -> str:
+        """Hand every page to ``read``; returns the version of the snapshot."""
+        # The API may forget a snapshot while it is being paged: once more, then all at once.
+        for limit in (PAGE, PAGE, 0):
+            query = {**self._query, "limit": str(limit)} if limit else dict(self._query)
+            restart()
+            try:
+                while True:
+                    body = await self._api.request("GET", self._path, query=query, accept=accept)
+                    try:
+                        meta = read(body)
+                    except msgspec.MsgspecError as error:
+                        raise problems.ApiError(
+                            f"What the Kubernetes API lists under {self._path} cannot be read:"
+                            f" {error}."
+                        ) from error
+                    if not meta.continue_:
+                        return meta.resource_version
+                    query["continue"] = meta.continue_
+                    await asyncio.sleep(0)
+            except problems.ResourceExpired:
+                if not limit:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _read_page(self, body: bytes, unread: set[str]) -> _Page[T]:
+        try:
+            page = self._page_decoder.decode(body)
+        except msgspec.ValidationError:
+            pass
+        else:
+            self._unreadable.clear()
+            return page
+        # Some object in it is not as we know such objects: take the others.
+        raw = _RAW_PAGE.decode(body)
+        items = []
+        for one in raw.items or ():
+            item = self._decode(one)
+            if item is None:
+                unread.add(_meta(one).uid)
+            else:
+                items.append(item)
+        return _Page(raw.metadata, items)
+
+    def _decode(self, raw: msgspec.Raw) -> T | None:
+        """An object, or None, said once, when it is not as we know such objects."""
+        try:
+            return self._decoder.decode(raw)
+        except msgspec.MsgspecError as error:
+            self._cannot_read(_meta(raw), error)
+            return None
+
+    def _cannot_read(self, meta: Meta, error: Exception) -> None:
+        if meta.uid not in self._unreadable:
+            self._unreadable[meta.uid] = meta.name
+            self._log.warning("%s in %s cannot be read: %s", meta.name, self._path, error)
+
+    # -- sync ------------------------------------------------------------------------------
+
+    async def _sync_after(self, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
+        self._syncing, self._sync_next = self._sync_next, None
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        seen: list[_Bare] = []
+
+        def read(body: bytes) -> _ListMeta:
+            page = _BARE_PAGE.decode(body)
+            seen.extend(page.items or ())
+            return page.metadata
+
+        version = number(await self._pages(read, METADATA_LIST, seen.clear))
+        listed = [one.metadata for one in seen]
+        present = {meta.uid for meta in listed}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CATCH_UP
+        while True:
+            behind = [
+                m for m in listed if not self._cache.shows(m) and m.uid not in self._unreadable
+            ]
+            ghosts = self._cache.missing(present, version)
+            left = deadline - loop.time()
+            if not (behind or ghosts) or left <= 0 or self.last_error:
+                break
+            self._moved.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), left)
+        # The watch is late; what the list told is true all the same.
+        for ghost in ghosts:
+            self._cache.gone(ghost.metadata.name, ghost.metadata.uid, version)
+        if len(behind) > ASK_EACH:
+            items, unread, at = await self._read_all()
+            await self._apply(items, unread, number(at))
+            return
+        for meta in behind:
+            await self._ask(meta)
+
+    async def _ask(self, meta: Meta) -> None:
+        try:
+            body = await self._api.request("GET", f"{self._path}/{meta.name}")
+        except problems.ApiNotFound:
+            self._cache.gone(meta.name, meta.uid)
+            return
+        item = self._decode(msgspec.Raw(body))
+        if item is not None:
+            self._cache.take(item)
+
+    async def _breathe(self) -> None:
+        """Let others on the loop have their turn when ours has lasted long enough."""
+        if time.monotonic() > self._turn_ends:
+            await asyncio.sleep(0)
+            self._turn_ends = time.monotonic() + SLICE
+
+
+def _meta(raw: msgspec.Raw) -> Meta:
+    try:
+        return _BARE.decode(raw).metadata
+    except msgspec.MsgspecError:
+        return Meta()
+
+
+def _status(raw: msgspec.Raw) -> _Status:
+    try:
+        return _STATUS.decode(raw)
+    except msgspec.MsgspecError:
+        return _Status(message=bytes(raw[:200]).decode(errors="replace"))
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    # Whoever waits gets the failure; when nobody does any more, it is no news.
+    if not task.cancelled():
+        task.exception()
