@@ -63,17 +63,20 @@ def show_shortage(shortage: Shortage) -> str:
 
 
 def show(resource: str, amount: int) -> str:
-    """An amount in base units for a sentence: CPU in cores, memory in GiB or MiB."""
+    """An amount in base units for a sentence: CPU in cores, memory in GiB or MiB.
+
+    ``image`` is the size of one, in bytes.
+    """
     if resource == "cpu":
         return f"{amount / 1000:.2f}".rstrip("0").rstrip(".") + " CPU"
-    if resource in ("memory", "ephemeral-storage"):
+    if resource in ("memory", "ephemeral-storage", "image"):
         if amount >= GIB:
             text = f"{amount / GIB:.2f}".rstrip("0").rstrip(".") + " GiB"
         elif amount >= MIB or not amount:
             text = f"{amount / MIB:.0f} MiB"
         else:
             text = f"{amount / KIB:.0f} KiB"
-        return text + (" of memory" if resource == "memory" else " of disk")
+        return text + {"memory": " of memory", "image": ""}.get(resource, " of disk")
     return f"{amount} {resource}"
 
 
