@@ -45,9 +45,6 @@ RETRY_AFTER_CAP = 60.0
 WATCH_SECONDS = 300.0
 """How long a watch may last when its query does not say."""
 
-HEARTBEAT = 30.0
-"""Seconds between pings on a websocket, so that nothing on the way thinks it idle."""
-
 
 class KubeApi:
     """One API server and one namespace. Belongs to the loop that called :meth:`connect`.
@@ -319,7 +316,6 @@ class KubeApi:
             params=query,
             headers=await self._connection.headers(),
             protocols=protocols,
-            heartbeat=HEARTBEAT,
             max_msg_size=0,
             **self._transport(),
         )

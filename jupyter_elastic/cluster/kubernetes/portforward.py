@@ -1,0 +1,245 @@
+"""Ports of pods on this machine, for servers outside the cluster: TCP over the API server.
+
+Every TCP connection is a websocket of its own to ``pods/NAME/portforward``. In its protocol
+(``v4.channel.k8s.io``) the first byte of a message names a channel: 0 carries the connection's
+bytes, 1 an error's text; the first two bytes that the server sends on each are the port.
+
+The protocol cannot say that one side will send no more. When a client shuts down its half, the
+pod is not told, and what it sends is still handed on until it has been silent for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+try:
+    import aiohttp
+except ModuleNotFoundError:  # an optional extra; KubeApi.connect says so
+    aiohttp = None  # type: ignore[assignment]
+
+from ...errors import ElasticError, Gone
+from .api import KubeApi
+
+CHUNK = 64 * 1024
+LINGER = 5.0
+"""Seconds of silence from the pod after which a connection whose client is done is closed."""
+
+PING = 30.0
+"""Seconds between pings, so that nothing on the way takes a quiet connection for a dead one."""
+
+CONNECTIONS = 1024
+"""Connections at once; more are refused."""
+
+_DATA, _ERROR = 0, 1
+_PROTOCOL = "v4.channel.k8s.io"
+_HEADER = 2
+
+
+class _Listener:
+    """One port of one pod."""
+
+    def __init__(self, pod: str, port: int) -> None:
+        self.pod, self.port = pod, port
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.server: asyncio.Server | None = None
+
+    @property
+    def local_port(self) -> int:
+        assert self.server is not None
+        number: int = self.server.sockets[0].getsockname()[1]
+        return number
+
+    async def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+class PortForwards:
+    """Listens on 127.0.0.1 for each port of a pod that is asked for, until told otherwise.
+
+    Any process of this machine can connect; what listens in the pod must know whom it talks to.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        log: logging.Logger | None = None,
+        *,
+        connections: int = CONNECTIONS,
+        linger: float = LINGER,
+    ) -> None:
+        self._api = api
+        self._log = log or logging.getLogger(__name__)
+        self._most, self._linger = connections, linger
+        self._open = 0
+        self._closed = False
+        self._lock = asyncio.Lock()
+        self._listeners: dict[tuple[str, int], _Listener] = {}
+
+    async def local_port(self, pod: str, port: int) -> int:
+        """A port of 127.0.0.1 that leads to ``port`` of ``pod``; the same one every time.
+
+        Does not look whether the pod is there: connections are closed when it is not.
+
+        Raises
+        ------
+        Gone
+            Closed.
+        """
+        async with self._lock:
+            if self._closed:
+                raise Gone(f"Port {port} of pod {pod} is not forwarded any more.")
+            listener = self._listeners.get((pod, port))
+            if listener is None:
+                listener = _Listener(pod, port)
+
+                async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                    await self._serve(listener, reader, writer)
+
+                listener.server = await asyncio.start_server(
+                    serve, "127.0.0.1", 0, limit=CHUNK, backlog=256
+                )
+                self._listeners[pod, port] = listener
+            return listener.local_port
+
+    async def close_pod(self, pod: str) -> None:
+        """Close all connections to a pod and stop listening for it. Idempotent."""
+        async with self._lock:
+            ended = [self._listeners.pop(key) for key in list(self._listeners) if key[0] == pod]
+        await asyncio.gather(*(listener.close() for listener in ended))
+
+    async def close(self) -> None:
+        """Close everything. Idempotent."""
+        async with self._lock:
+            self._closed = True
+            ended = list(self._listeners.values())
+            self._listeners.clear()
+        await asyncio.gather(*(listener.close() for listener in ended))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _serve(
+        self, listener: _Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """One TCP connection, from its acceptance to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        listener.tasks.add(task)
+        self._open += 1
+        where = f"port {listener.port} of pod {listener.pod}"
+        try:
+            if self._open > self._most:
+                self._log.warning(
+                    "A connection to %s is refused: %d are open, which is the most.",
+                    where,
+                    self._most,
+                )
+                return
+            websocket = await self._api.websocket(
+                self._api.path("pods", listener.pod, "portforward"),
+                {"ports": str(listener.port)},
+                [_PROTOCOL],
+            )
+            try:
+                await self._carry(websocket, reader, writer)
+            finally:
+                await _close_soon(websocket)
+        except (ElasticError, _Broken, aiohttp.ClientError, OSError) as error:
+            self._log.debug("The connection to %s ended: %s", where, error)
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        finally:
+            self._open -= 1
+            listener.tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _carry(
+        self,
+        websocket: aiohttp.ClientWebSocketResponse,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Copy both ways until the pod's side ends."""
+        down = _Down(websocket, writer)
+        receiving = asyncio.create_task(down.run())
+        sending = asyncio.create_task(_send(reader, websocket))
+        pinging = asyncio.create_task(_ping(websocket))
+        try:
+            await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
+            while not receiving.done() and sending.done() and sending.exception() is None:
+                seen = down.received
+                await asyncio.wait([receiving], timeout=self._linger)
+                if down.received == seen:
+                    break
+            for task in (receiving, sending):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (receiving, sending, pinging):
+                task.cancel()
+            await asyncio.gather(receiving, sending, pinging, return_exceptions=True)
+
+
+class _Broken(Exception):
+    """The other side said that something went wrong."""
+
+
+class _Down:
+    """What the pod sends, on its way to the client."""
+
+    def __init__(
+        self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter
+    ) -> None:
+        self.received = 0
+        self._websocket, self._writer = websocket, writer
+
+    async def run(self) -> None:
+        header = {_DATA: _HEADER, _ERROR: _HEADER}
+        async for message in self._websocket:
+            if message.type is aiohttp.WSMsgType.ERROR:
+                raise _Broken(str(self._websocket.exception()))
+            if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
+                continue
+            channel, content = message.data[0], memoryview(message.data)[1:]
+            if skipped := min(header.get(channel, 0), len(content)):
+                header[channel] -= skipped
+                content = content[skipped:]
+            if not content:
+                continue
+            if channel == _ERROR:
+                raise _Broken(bytes(content).decode(errors="replace").strip())
+            if channel == _DATA:
+                self.received += len(content)
+                self._writer.write(content)
+                await self._writer.drain()  # a client that does not read holds up the pod
+        code = self._websocket.close_code
+        if code not in (aiohttp.WSCloseCode.OK, aiohttp.WSCloseCode.GOING_AWAY):
+            raise _Broken(f"the API server closed it with code {code}")
+
+
+async def _send(reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    """Copy what the client sends until it sends no more."""
+    while data := await reader.read(CHUNK):
+        await websocket.send_bytes(bytes((_DATA,)) + data)
+
+
+async def _ping(websocket: aiohttp.ClientWebSocketResponse) -> None:
+    # Not aiohttp's own heartbeat: it takes a client that does not read for a dead server.
+    while True:
+        await asyncio.sleep(PING)
+        await websocket.ping()
+
+
+async def _close_soon(websocket: aiohttp.ClientWebSocketResponse) -> None:
+    """Close politely, but do not wait long for an answer."""
+    with contextlib.suppress(asyncio.TimeoutError, aiohttp.ClientError, OSError):
+        await asyncio.wait_for(websocket.close(), 1.0)
