@@ -1,4 +1,4 @@
-"""``jupyter elastic``: templates, kernels, pool, doctor, kernelspecs; without a running server.
+"""``jupyter elastic``: templates, kernels, pool, doctor and more; without a running server.
 
 Exit status: 0 done, 1 refused or failed (a sentence and a remedy on stderr), 2 wrong usage.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ElasticError
-from . import doctor, kernels, kernelspecs, pool, templates
+from . import convert, crds, doctor, kernels, kernelspecs, pool, templates
 from .context import Context, RequiresNoService
 
 FAILED = 1
@@ -85,6 +85,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (templates, kernels, pool, doctor, kernelspecs):
+    for module in (templates, kernels, pool, doctor, kernelspecs, crds, convert):
         module.add_commands(commands, common)
     return top

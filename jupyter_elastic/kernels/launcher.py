@@ -17,6 +17,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -247,7 +248,11 @@ class Launcher:
         why_cold = why_cold or "No warm pod is ready."
         self.progress.add(kernel.kernel_id, "created", f"{why_cold} Created pod {pod.name}.")
         try:
-            pod = await self.cluster.wait_pod(pod.name, self.start_timeout)
+            pod = await self.cluster.wait_pod(
+                pod.name,
+                self.start_timeout,
+                tell=partial(self.progress.take, kernel.kernel_id),
+            )
         except (asyncio.CancelledError, ElasticError):
             await asyncio.shield(self.cluster.delete_pod(pod.name, reason="the start was ended"))
             raise
@@ -476,13 +481,35 @@ class Launcher:
     async def _resize_pod(self, kernel_id: str, resources: Resources) -> Pod:
         for attempt in range(WRITE_ATTEMPTS):
             try:
-                return await self.cluster.resize_pod(self.pod_of(kernel_id), resources)
+                return await self.cluster.resize_pod(
+                    self.pod_of(kernel_id), resources, tell=partial(self._tell_waiting, kernel_id)
+                )
             except Conflict:
                 if attempt == WRITE_ATTEMPTS - 1:
                     raise
                 await self._jitter(attempt)
                 await self.cluster.refresh()
         raise AssertionError("unreachable")
+
+    def _tell_waiting(self, kernel_id: str, message: str) -> None:
+        """Let the record say what a resize waits for."""
+        waits = Resize(state="InProgress", message=message, time=self.clock())
+
+        async def write() -> None:
+            try:
+                await self._write(
+                    kernel_id,
+                    # Not over an outcome that was faster.
+                    lambda k: (
+                        replace(k, resize=waits)
+                        if k.resize is not None and k.resize.state == "InProgress"
+                        else k
+                    ),
+                )
+            except ElasticError as error:
+                self.log.debug("What a resize waits for was not recorded: %s", error)
+
+        self._spawn(write())
 
     async def restart(
         self, kernel_id: str, *, grace: float, env: dict[str, str] | None, cwd: str | None

@@ -31,7 +31,11 @@ class Progress:
 
     def add(self, kernel_id: str, name: str, message: str) -> None:
         """One more step, now."""
-        self._steps.setdefault(kernel_id, []).append(Step(self._clock(), name, message))
+        self.take(kernel_id, Step(self._clock(), name, message))
+
+    def take(self, kernel_id: str, step: Step) -> None:
+        """One more step that somebody else has dated."""
+        self._steps.setdefault(kernel_id, []).append(step)
         self.wake(kernel_id)
 
     def of(self, kernel_id: str) -> tuple[Step, ...]:

@@ -250,7 +250,7 @@ class KubernetesCluster(base.Cluster):
         raise AgentTimeout(
             f"The agent of pod {name} was not up within {timeout:g} s."
             + (f" Its last words: {words}" if words else ""),
-            "Try again; if it stays so, see `kubectl describe pod` and the template's preload list.",
+            "Try again; if it stays so, see `kubectl describe pod` and the preload list.",
         )
 
     async def claim_pod(self, pod: Pod, kernel: Kernel) -> Pod:

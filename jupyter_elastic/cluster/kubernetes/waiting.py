@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from ...errors import AgentTimeout, ElasticError
 from ...model import Pod, PodPhase, Step
 from .api import KubeApi
 from .objects import EventObject, PodObject
-from .progress import steps, trouble
+from .progress import Hindrance, hindrance, steps
 
 LOOK = 1.0
 """Seconds between two looks at a pod's events; only while somebody waits for it."""
@@ -38,9 +39,10 @@ class _Events(msgspec.Struct):
 class Waiting:
     """See the module."""
 
-    def __init__(self, api: KubeApi, pods: Pods) -> None:
+    def __init__(self, api: KubeApi, pods: Pods, clock: Callable[[], float] = time.time) -> None:
         self._api = api
         self._pods = pods
+        self._clock = clock
 
     async def up(
         self, name: str, timeout: float, tell: Callable[[Step], None] | None
@@ -55,7 +57,8 @@ class Waiting:
         clock = asyncio.get_running_loop().time
         until, looked = clock() + timeout, clock()
         events: tuple[EventObject, ...] = ()
-        told = 0
+        told: set[tuple[str, str]] = set()
+        hindered: Hindrance | None = None
         while True:
             pod = self._pods.pod(name)
             if pod is None:
@@ -64,10 +67,13 @@ class Waiting:
                 return pod
             obj = self._pods.object(name)
             if obj is not None:
-                told = _tell(steps(obj, events), told, tell)
-                failure = trouble(obj, events)
-                if failure is not None and failure.fatal:
-                    raise failure.error
+                for step in steps(obj, events):
+                    if tell is not None and (step.name, step.message) not in told:
+                        tell(step)
+                    told.add((step.name, step.message))
+                hindered = hindrance(obj, events)
+                if hindered is not None and hindered.is_hopeless(self._clock()):
+                    raise hindered.error
             if pod.phase is PodPhase.GONE:
                 raise AgentTimeout(
                     pod.message or f"Pod {name} is gone.",
@@ -75,8 +81,8 @@ class Waiting:
                 )
             left = until - clock()
             if left <= 0:
-                if failure is not None:
-                    raise failure.error
+                if hindered is not None:
+                    raise hindered.error
                 return None
             await self._pods.changed(min(left, LOOK))
             if clock() - looked >= LOOK:
@@ -92,10 +98,3 @@ class Waiting:
         except ElasticError:
             return ()  # the pod's own status says most of it
         return tuple(msgspec.json.decode(answer, type=_Events).items)
-
-
-def _tell(known: tuple[Step, ...], told: int, tell: Callable[[Step], None] | None) -> int:
-    if tell is not None:
-        for step in known[told:]:
-            tell(step)
-    return max(told, len(known))

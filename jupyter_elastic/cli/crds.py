@@ -1,0 +1,65 @@
+"""``jupyter elastic crds``: what an admin applies to a cluster, on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import yaml
+
+from ..cluster.kubernetes import shipped
+from .context import Context, RequiresNoService
+
+if TYPE_CHECKING:
+    from .context import Subparsers
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
+    """Add ``crds``."""
+    crds = commands.add_parser(
+        "crds",
+        parents=[common],
+        help="print the resource definitions for Kubernetes: ... | kubectl apply -f -",
+    )
+    crds.add_argument(
+        "--rbac", action="store_true", help="also print the roles of servers and admins"
+    )
+    crds.add_argument(
+        "--network-policy",
+        action="store_true",
+        help="also print the policy that only servers reach kernels",
+    )
+    crds.add_argument(
+        "--namespace",
+        metavar="NAME",
+        default="default",
+        help="of roles and policy (%(default)s); the definitions have none",
+    )
+    crds.set_defaults(run=RequiresNoService(show), wrong_usage=_wrong_usage)
+
+
+def _wrong_usage(arguments: argparse.Namespace) -> str:
+    if not _NAMESPACE.fullmatch(arguments.namespace):
+        return f"{arguments.namespace!r} cannot be the name of a namespace"
+    return ""
+
+
+async def show(context: Context) -> int:
+    """Print YAML as it is in the files; with ``--json`` a List of the same objects."""
+    arguments = context.arguments
+    texts = [shipped.definitions()]
+    if arguments.rbac:
+        texts.append(shipped.roles(arguments.namespace))
+    if arguments.network_policy:
+        texts.append(shipped.network_policy(arguments.namespace))
+    text = "---\n".join(texts)
+    if context.json:
+        items = list(yaml.safe_load_all(text))
+        context.show_json({"apiVersion": "v1", "kind": "List", "items": items})
+    else:
+        sys.stdout.write(text)
+    return 0
