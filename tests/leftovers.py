@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 RUN_MARKER = "JUPYTER_ELASTIC_TEST_RUN"
@@ -109,3 +110,22 @@ class Leftovers:
         for group in self._cgroups():
             with contextlib.suppress(OSError):  # still busy: the next run reports it again
                 group.rmdir()
+
+
+def kill_at_once(find: Callable[[], list[int]]) -> None:
+    """SIGKILL to all that ``find`` finds, at one moment: none sees another one die.
+
+    A process may be forked while one looks (a pod makes its next spare when it likes). So all are
+    stopped first, and looked for again until there is no new one.
+    """
+    stopped: set[int] = set()
+    while new := set(find()) - stopped:
+        _signal(new, signal.SIGSTOP)
+        stopped |= new
+    _signal(stopped, signal.SIGKILL)
+
+
+def _signal(pids: set[int], signum: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)

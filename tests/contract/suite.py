@@ -29,6 +29,7 @@ from jupyter_elastic.model import (
     Template,
 )
 from jupyter_elastic.resources import MIB, Resources
+from tests.leftovers import kill_at_once
 
 SIZE = Resources(cpu=500, memory=192 * MIB)
 BOUND = 90.0
@@ -56,6 +57,10 @@ class World(ABC):
     @abstractmethod
     def kill(self, pids: list[int]) -> None:
         """SIGKILL."""
+
+    def kill_all(self, pod: str) -> None:
+        """SIGKILL to everything in the pod at one moment, as a container out of memory is."""
+        kill_at_once(lambda: self.processes(pod))
 
     @abstractmethod
     def memory_limit(self, pod: str) -> int | None:
@@ -500,7 +505,7 @@ class ClusterContract:
             await other.open()
             pod, kernel = await world.claimed(cluster)
             first = await world.start(cluster, pod, kernel)
-            world.kill(world.processes(pod.name))
+            world.kill_all(pod.name)
             await until(lambda: cluster.pods()[pod.name].restarts == 1)
             back = await cluster.wait_pod(pod.name, 60)
             assert (back.phase, back.kernel_id) == (PodPhase.CLAIMED, kernel.kernel_id)
@@ -517,7 +522,7 @@ class ClusterContract:
             assert answer["connection"] == first["connection"]
             limit = world.memory_limit(pod.name)
             assert limit is None or limit == SIZE.memory + back.overhead
-            world.kill(world.processes(pod.name))
+            world.kill_all(pod.name)
             await until(lambda: cluster.pods()[pod.name].phase is PodPhase.GONE)
             gone = cluster.pods()[pod.name]
             assert gone.reason == "ContainerKilled"
@@ -536,10 +541,9 @@ class ClusterContract:
             await world.start(cluster, lost, kernel_1)
             await world.start(cluster, killed, kernel_2)
             agent = world.agent_of(lost.name)
-            everything = world.processes(killed.name)
             await cluster.close()
             world.kill([agent])
-            world.kill(everything)
+            world.kill_all(killed.name)
             await until(lambda: not world.processes(lost.name))
             await until(lambda: not world.processes(killed.name))
             await cluster.open()

@@ -42,8 +42,6 @@ class LocalWorld(World):
         return record.process.pid
 
     def kill(self, pids: list[int]) -> None:
-        for pid in pids:  # stopped first: none may see another die and write it down
-            os.kill(pid, signal.SIGSTOP)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
 

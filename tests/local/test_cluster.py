@@ -533,7 +533,7 @@ def test_two_servers_settle_one_pod(world: LocalWorld, monkeypatch: pytest.Monke
         pod, kernel = await world.claimed(cluster)
         await world.start(cluster, pod, kernel)
         monkeypatch.setattr(process, "members", slow)
-        world.kill(world.processes(pod.name))
+        world.kill_all(pod.name)
         await until(lambda: other.pods()[pod.name].restarts == 1)
         back = await other.wait_pod(pod.name, 60)
         keepers = [one._keeper for one in (cluster, other) if isinstance(one, LocalCluster)]
@@ -582,7 +582,7 @@ def test_after_a_restart_of_the_machine(world: LocalWorld) -> None:
     async def story(cluster: Cluster) -> None:
         pod, kernel = await world.claimed(cluster)
         await cluster.close()
-        world.kill(world.processes(pod.name))
+        world.kill_all(pod.name)
         state = StateDir(world.path)
         record = state.pod(pod.name)
         assert record is not None

@@ -17,6 +17,7 @@ from .tools import (
     eventually,
     kernel,
     kill,
+    kill_all,
     phase,
     processes_of,
     start,
@@ -154,7 +155,7 @@ def test_all_processes_killed_comes_back_then_moves(home: Path) -> None:
             cell = Cell(channel, "x = 1; print('begun'); import time; time.sleep(600)")
             await cell.prints("begun")
 
-            kill(processes_of(first["pod"]))
+            kill_all(first["pod"])
             await cell.status("restarting")
             assert cell.output.count("\n") > 1, "the cell says why"
             channel = await server.connect(kernel_id)
@@ -165,7 +166,7 @@ def test_all_processes_killed_comes_back_then_moves(home: Path) -> None:
             await warm(server)
             cell = Cell(channel, "print('begun'); import time; time.sleep(600)")
             await cell.prints("begun")
-            kill(processes_of(first["pod"]))
+            kill_all(first["pod"])
             await cell.status("restarting")
             moved = await phase(server, kernel_id, "Running")
             assert moved["pod"] != first["pod"]

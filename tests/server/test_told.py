@@ -21,6 +21,7 @@ from .tools import (
     eventually,
     kernel,
     kill,
+    kill_all,
     phase,
     processes_of,
     start,
@@ -106,12 +107,12 @@ def test_a_move_that_fails_is_told(home: Path) -> None:
             channel = await server.connect(kernel_id)
             cell = Cell(channel, "x = 1")
             await cell.done()
-            kill(processes_of(pod))
+            kill_all(pod)
             await cell.status("restarting")
             shutil.rmtree(home / "work" / "sub")
             cell = Cell(await server.connect(kernel_id), "x = 2")
             await cell.done()
-            kill(processes_of(pod))
+            kill_all(pod)
             await cell.status("dead")
             failed = await phase(server, kernel_id, "Failed")
             assert failed["reason"] == "BadWorkingDirectory"

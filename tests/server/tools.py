@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.server import Channel, Server, until_warm
+from tests.leftovers import kill_at_once
 
 TEMPLATE = "work"
 MIB = 2**20
@@ -158,10 +159,11 @@ def agent_of(pod: str) -> int:
 
 
 def kill(pids: list[int]) -> None:
-    """SIGKILL to each that is still there, at one moment: none sees another one die."""
-    for signum in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            try:
-                os.kill(pid, signum)
-            except ProcessLookupError:
-                continue
+    """SIGKILL."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_all(pod: str) -> None:
+    """Kill everything in a pod at once, as a container out of memory is."""
+    kill_at_once(lambda: processes_of(pod))
