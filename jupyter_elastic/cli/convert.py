@@ -17,18 +17,11 @@ from urllib.parse import quote
 import msgspec
 import yaml
 
-from ..cluster.kubernetes.convert import (
-    OPERATOR_API,
-    OPERATOR_PLURALS,
-    Conversion,
-    Note,
-    Source,
-    convert,
-)
 from ..errors import BadRequest
 from .context import Context, RequiresNoService, printable
 
 if TYPE_CHECKING:
+    from ..cluster.kubernetes.convert import Conversion, Note, Source
     from .context import Subparsers
 
 _ICONS = ("logo-svg.svg", "logo-64x64.png")
@@ -71,6 +64,8 @@ def _wrong_usage(arguments: argparse.Namespace) -> str:
 
 async def run(context: Context) -> int:
     """Convert, print, and say what is missing."""
+    from ..cluster.kubernetes.convert import convert  # Takes other commands' time to import.
+
     arguments = context.arguments
     if arguments.from_cluster:
         sources = await _from_cluster(arguments.kubeconfig, arguments.context, arguments.namespace)
@@ -137,6 +132,8 @@ def _from_path(path: Path) -> Iterator[Source]:
 
 
 def _kernelspec(directory: Path, where: str) -> Source:
+    from ..cluster.kubernetes.convert import Source
+
     icon = next((file for file in _ICONS if (directory / file).is_file()), None)
     files = sorted(
         str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()
@@ -151,6 +148,8 @@ def _kernelspec(directory: Path, where: str) -> Source:
 
 
 def _documents(path: Path) -> Iterator[Source]:
+    from ..cluster.kubernetes.convert import Source
+
     for document in _decoded(_text(path), path):
         if document is not None:
             yield Source(where=str(path), name=path.stem, data=document)
@@ -185,6 +184,7 @@ def _decoded(text: str, path: Path) -> list[Any]:
 async def _from_cluster(kubeconfig: str, context: str, namespace: str) -> list[Source]:
     # The Kubernetes client is an extra that converting files must not need.
     from ..cluster.kubernetes.api import KubeApi
+    from ..cluster.kubernetes.convert import OPERATOR_API, OPERATOR_PLURALS, Source
     from ..cluster.kubernetes.problems import ApiNotFound
 
     api = await KubeApi.connect(kubeconfig=kubeconfig, context=context, namespace=namespace)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from ..cluster.kubernetes import shipped
 from .context import Context, RequiresNoService
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ def _wrong_usage(arguments: argparse.Namespace) -> str:
 
 async def show(context: Context) -> int:
     """Print YAML as it is in the files; with ``--json`` a List of the same objects."""
+    from ..cluster.kubernetes import shipped  # Its package takes other commands' time to import.
+
     arguments = context.arguments
     texts = [shipped.definitions()]
     if arguments.rbac:
