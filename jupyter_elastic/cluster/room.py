@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..errors import QuotaFull, ShrinkUnderUse
 from ..model import Pod, PodPhase, Template
@@ -46,6 +46,7 @@ def make_room(
     *,
     replacing: str | None = None,
     evict: bool = False,
+    promised: Sequence[Resources] = (),
     where: str = "This machine",
 ) -> list[str]:
     """Names of the warm pods to give up so that ``asked`` fits; often none.
@@ -56,6 +57,8 @@ def make_room(
         The pod whose present share is given back by the same step (a resize).
     evict
         Whether warm pods may be given up.
+    promised
+        What is being created and does not show among ``pods`` yet.
     where
         What has no room, for the refusal's sentence.
 
@@ -65,7 +68,7 @@ def make_room(
         It does not fit, with the figures.
     """
     others = [pod for pod in pods if counts(pod) and pod.name != replacing]
-    now = used(others)
+    now = _with(used(others), promised)
     lack_cpu = now.cpu + asked.cpu - total.cpu
     lack_memory = now.memory + asked.memory - total.memory
     chosen: list[str] = []
@@ -82,8 +85,15 @@ def make_room(
     if lack_cpu <= 0 and lack_memory <= 0:
         return chosen
     if evict:  # what kernels hold is what counts for the user
-        now = used(pod for pod in others if not is_spare(pod))
+        now = _with(used(pod for pod in others if not is_spare(pod)), promised)
     raise QuotaFull(_refusal(where, total, now, asked, lack_cpu > 0, lack_memory > 0))
+
+
+def _with(taken: Resources, promised: Sequence[Resources]) -> Resources:
+    return Resources(
+        cpu=taken.cpu + sum(one.cpu for one in promised),
+        memory=taken.memory + sum(one.memory for one in promised),
+    )
 
 
 def _refusal(

@@ -121,7 +121,7 @@ class World(ABC):
     async def start(self, cluster: Cluster, pod: Pod, kernel: Kernel) -> dict[str, Any]:
         """Let the agent start the kernel."""
         agent = await cluster.dial(pod)
-        return await agent.call(
+        answer = await agent.call(
             "start",
             timeout=60,
             kernel_id=kernel.kernel_id,
@@ -131,8 +131,8 @@ class World(ABC):
             env={},
             inherit=True,
             cwd=None,
-            ip="127.0.0.1",
-            ports=None,
+            ip=cluster.kernel_ip,
+            ports=None if cluster.kernel_ports is None else dict(cluster.kernel_ports),
             memory=kernel.resources.memory,
             cpu=kernel.resources.cpu,
             idle={"cull_after": 0, "max_age": 0, "cull_connected": True},
@@ -141,6 +141,7 @@ class World(ABC):
             argv_context={},
             gpu=[],
         )
+        return {**answer, "connection": await cluster.reach(pod, answer["connection"])}
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -519,7 +520,7 @@ class ClusterContract:
                     break
                 await asyncio.sleep(0.05)
             answer = await (await cluster.dial(back)).call("connection")
-            assert answer["connection"] == first["connection"]
+            assert await cluster.reach(back, answer["connection"]) == first["connection"]
             limit = world.memory_limit(pod.name)
             assert limit is None or limit == SIZE.memory + back.overhead
             world.kill_all(pod.name)

@@ -125,6 +125,8 @@ class KubernetesCluster(base.Cluster):
         self._identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._electors: dict[str, LeaseElector] = {}
         self._held: set[str] = set()
+        self._promised: list[Resources] = []
+        """Sizes of pods that are being created: the view does not show them yet."""
         self._chores: set[asyncio.Task[None]] = set()
         self._view.follow = self._follow
         try:
@@ -229,14 +231,18 @@ class KubernetesCluster(base.Cluster):
     async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
         """See :class:`~..base.Cluster`. Also raises BadTemplate: there is no image."""
         asked = kernel.resources if kernel else manifests.WARM_REQUESTS
-        await self._make_room(asked, evict=kernel is not None)
+        self._make_room(asked, evict=kernel is not None)
         owner = self._kernel_owner(kernel) if kernel else None
-        for attempt in range(EVICTIONS):
-            try:
-                return await self._births.create(template, kernel, owner)
-            except QuotaFull:
-                if kernel is None or attempt == EVICTIONS - 1 or not await self._give_room():
-                    raise
+        self._promised.append(asked)
+        try:
+            for attempt in range(EVICTIONS):
+                try:
+                    return await self._births.create(template, kernel, owner)
+                except QuotaFull:
+                    if kernel is None or attempt == EVICTIONS - 1 or not await self._give_room():
+                        raise
+        finally:
+            self._promised.remove(asked)
         raise AssertionError("unreachable")
 
     async def wait_pod(
@@ -260,7 +266,7 @@ class KubernetesCluster(base.Cluster):
             raise Conflict(f"Pod {pod.name} changed meanwhile.")
         if now.phase is not PodPhase.WARM:
             raise Conflict(f"Pod {pod.name} is {now.phase.value}.")
-        await self._make_room(kernel.resources, replacing=pod.name, evict=True)
+        self._make_room(kernel.resources, replacing=pod.name, evict=True)
         change = {
             "labels": {label("phase"): "claimed", label("kernel"): kernel.kernel_id},
             "annotations": {label("asked"): manifests.asked(kernel.resources)},
@@ -286,7 +292,7 @@ class KubernetesCluster(base.Cluster):
         if now.uid != pod.uid or now.version != pod.version:
             raise Conflict(f"Pod {pod.name} changed meanwhile.")
         if resources != now.resources:
-            await self._make_room(resources, replacing=pod.name, evict=True)
+            self._make_room(resources, replacing=pod.name, evict=True)
         return await self._sizes.resize(now, resources, wait=wait, tell=tell)
 
     async def _trim(self, pod: Pod, overhead: int) -> Pod:
@@ -325,9 +331,7 @@ class KubernetesCluster(base.Cluster):
 
     # -- room ------------------------------------------------------------------------------
 
-    async def _make_room(
-        self, asked: Resources, *, replacing: str | None = None, evict: bool
-    ) -> None:
+    def _make_room(self, asked: Resources, *, replacing: str | None = None, evict: bool) -> None:
         """Keep to the configured caps, giving warm pods back for kernels. Raises QuotaFull."""
         cpu, memory = self._caps
         if cpu is None and memory is None:
@@ -335,7 +339,15 @@ class KubernetesCluster(base.Cluster):
         total = capacity.capped(self._caps)
         pods = self._view.pods.values()
         where = f"Namespace {self._api.namespace}"
-        names = room.make_room(total, pods, asked, replacing=replacing, evict=evict, where=where)
+        names = room.make_room(
+            total,
+            pods,
+            asked,
+            replacing=replacing,
+            evict=evict,
+            promised=self._promised,
+            where=where,
+        )
         for name in names:
             self._spawn(self._give_back(name))
 
