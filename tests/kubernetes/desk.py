@@ -1,0 +1,110 @@
+"""A Jupyter server whose kernels run on the Kubernetes of this run."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.server import Server, start_server
+
+from ..testcluster.world import Kube
+from .world import rules
+
+TEMPLATES = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kerneltemplates"
+KERNELS = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kernels"
+
+
+def template_spec(kube: Kube, pool: int = 1, memory: str = "256Mi", **more: Any) -> dict[str, Any]:
+    """The spec of a KernelTemplate that serves this machine's Python."""
+    return {
+        "displayName": "Work",
+        "image": kube.image,
+        "interpreter": kube.python,
+        "env": {"HOME": "/tmp"},
+        "resources": {
+            "cpu": {"minimum": "100m", "default": "500m", "maximum": "8"},
+            "memory": {"minimum": "64Mi", "default": memory, "maximum": "64Gi"},
+        },
+        "pool": {"size": pool},
+        "pod": {"runAsUser": 1000, "volumes": kube.volumes, "volumeMounts": kube.mounts},
+        **more,
+    }
+
+
+class Desk:
+    """A namespace, its templates, and servers on it."""
+
+    def __init__(self, kube: Kube, namespace: str, home: Path) -> None:
+        self.kube = kube
+        self.namespace = namespace
+        self.home = home
+        self.kubeconfig = kube.service_account(namespace, rules())
+
+    def offer(self, name: str = "work", **more: Any) -> None:
+        """Have a KernelTemplate, changed where it is there already."""
+        path = TEMPLATES.format(self.namespace)
+        spec = template_spec(self.kube, **more)
+        if self.kube.admin.find(f"{path}/{name}") is None:
+            body = {
+                "apiVersion": "elastic.jupyter.org/v1alpha1",
+                "kind": "KernelTemplate",
+                "metadata": {"name": name},
+                "spec": spec,
+            }
+            self.kube.admin.post(path, body)
+        else:
+            self.kube.admin.patch(f"{path}/{name}", {"spec": spec})
+
+    def withdraw(self, name: str) -> None:
+        """Delete a KernelTemplate."""
+        self.kube.admin.delete(f"{TEMPLATES.format(self.namespace)}/{name}")
+
+    def config(self, **settings: Any) -> str:
+        """Configuration of a server here; ``settings`` are traits of ``c.ElasticKubernetes``."""
+        lines = ["c.ElasticKernels.cluster = 'kubernetes'"]
+        for name, value in {
+            "namespace": self.namespace,
+            "kubeconfig": str(self.kubeconfig),
+            "access": "direct",
+            **settings,
+        }.items():
+            lines.append(f"c.ElasticKubernetes.{name} = {value!r}")
+        return "\n".join(lines) + "\n"
+
+    @contextlib.asynccontextmanager
+    async def server(self, extra: str = "", **settings: Any) -> AsyncIterator[Server]:
+        """A running server; its kernels run on after it."""
+        running = await start_server(self.home, self.config(**settings) + extra)
+        try:
+            yield running
+        finally:
+            await running.stop()
+
+    def pods(self) -> list[dict[str, Any]]:
+        """The namespace's pods as Kubernetes has them."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        found: list[dict[str, Any]] = self.kube.admin.get(path)["items"]
+        return found
+
+    def pod(self, name: str) -> dict[str, Any]:
+        """One of them."""
+        return self.kube.admin.get(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
+
+    def kernels(self) -> list[dict[str, Any]]:
+        """The namespace's Kernel objects."""
+        found: list[dict[str, Any]] = self.kube.admin.get(KERNELS.format(self.namespace))["items"]
+        return found
+
+
+@contextlib.contextmanager
+def home_directory() -> Any:
+    """For a server's files."""
+    path = Path(tempfile.mkdtemp(prefix="je-kube-home-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
