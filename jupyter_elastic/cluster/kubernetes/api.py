@@ -184,7 +184,7 @@ class KubeApi:
                     continue
                 wait = _retry_after(answered)
                 failure = _explain(code, answer, about, wait, exists)
-                again = _repeatable(code, failure, safe)
+                again = _repeatable(code, failure, safe, attempt)
             spent += self._clock() - started
             attempt += 1
             delay = self._delay(attempt, wait)
@@ -408,12 +408,13 @@ def _no_websocket(code: int, about: Target) -> ElasticError:
     )
 
 
-def _repeatable(code: int, failure: ElasticError, safe: bool) -> bool:
+def _repeatable(code: int, failure: ElasticError, safe: bool, attempt: int) -> bool:
     answer = problems.api_error(failure)
     if code == 409:
         # Many creations at once stumble over the quota's own version; nothing was created.
         return answer is not None and answer.details.get("kind") == "resourcequotas"
-    return code == 429 or (safe and code in (500, 502, 503, 504))
+    # An internal error seldom goes away: do not let the user wait for it.
+    return code == 429 or (safe and (code in (502, 503, 504) or (code == 500 and attempt < 2)))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

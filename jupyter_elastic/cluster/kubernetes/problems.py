@@ -156,7 +156,7 @@ def explain(
     status_reason = str(status_object.get("reason") or "")
     details = status_object.get("details")
     details = details if isinstance(details, Mapping) else {}
-    if not name and status_reason == "AlreadyExists":
+    if not name and code in (409, 422):
         name = str(details.get("name") or "")
     asked = Target(verb=verb, resource=resource, group=group, namespace=namespace, name=name)
     answer = ApiError(
@@ -261,7 +261,7 @@ def _rbac(found: re.Match[str], asked: Target) -> ElasticError:
     verb, role = found["verb"], "Role" if where.startswith("in ") else "ClusterRole"
     return errors.Forbidden(
         f"This server may not {verb} {what} {where}: the cluster knows it as {found['user']}.",
-        f"Ask an administrator for the verb `{verb}` on `{rule}` in a {role} bound to that user;"
+        f"Ask an administrator for the verb `{verb}` on `{rule}` in a {role} bound to it;"
         " `jupyter elastic crds --rbac` prints the roles needed.",
     )
 
@@ -324,7 +324,8 @@ def _limit_range(message: str) -> ElasticError | None:
             asked = f"no {found['none']} is set"
         else:
             asked = f"{_show(resource, found['asked'] or '')} is the {found['what']} asked"
-        sentences.append(f"{word} {bound} of {_label(resource)} per {kind}, and {asked}")
+        of = "" if resource == "cpu" else "of "
+        sentences.append(f"{word} {bound} {of}{_label(resource)} per {kind}, and {asked}")
     for found in _RATIO.finditer(message):
         asked = f"{float(found['asked']):g} is asked" if found["asked"] else str(found["none"])
         sentences.append(
@@ -378,7 +379,8 @@ def _not_found(answer: ApiError, message: str, asked: Target) -> ElasticError:
                 f"This cluster has no {_rule(asked)}: {message or 'not found'}",
                 "It may be too old or lack an extension; ask whoever runs it.",
             )
-    return ApiNotFound(f"There is no {_shown(asked)}.")
+    whole = msgspec.structs.replace(asked, resource=asked.resource.partition("/")[0])
+    return ApiNotFound(f"There is no {_shown(whole)}.")
 
 
 def _invalid(answer: ApiError, message: str, asked: Target) -> ElasticError:
@@ -388,6 +390,7 @@ def _invalid(answer: ApiError, message: str, asked: Target) -> ElasticError:
         return ApiConflict(f"{_shown(asked)} was deleted; another one has its name now.")
     parts = [f"{one.get('field') or 'object'}: {one.get('message') or 'refused'}" for one in causes]
     what = "; ".join(dict.fromkeys(parts)) or _inner(message) or "no reason given"
+    what = re.sub(r", regex used for validation is '.*?'\)", ")", what)
     error = errors.InvalidObject(f"Kubernetes does not accept {_shown(asked)}: {what}")
     error.field = next((str(one["field"]) for one in causes if one.get("field")), None)
     return error

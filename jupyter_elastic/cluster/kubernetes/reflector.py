@@ -11,18 +11,17 @@ import contextlib
 import logging
 import random as random_module
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic
 
 import msgspec
 
 from ...errors import ElasticError
 from . import problems
-from .api import METADATA_LIST
 from .cache import Cache, T, number
+from .listing import Api, Listed, Listing, meta_of
 from .objects import Meta
 
-PAGE = 500
 SLICE = 0.01
 """Seconds of work before others on the loop get their turn."""
 
@@ -37,47 +36,6 @@ CATCH_UP = 1.0
 ASK_EACH = 32
 """How many objects :meth:`Reflector.sync` asks for one by one; it lists when there are more."""
 
-Item = TypeVar("Item")
-
-
-class Api(Protocol):
-    """What a reflector needs of :class:`.api.KubeApi`."""
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        accept: str = "application/json",
-    ) -> bytes:
-        """See :meth:`.api.KubeApi.request`."""
-
-    def watch(
-        self,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        *,
-        opened: Callable[[], None] | None = None,
-    ) -> AsyncGenerator[bytes, None]:
-        """See :meth:`.api.KubeApi.watch`."""
-
-
-class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(name="continue", default="")
-
-
-class _Page(msgspec.Struct, Generic[Item]):
-    metadata: _ListMeta = _ListMeta()
-    items: list[Item] | None = None
-
-
-class _Bare(msgspec.Struct):
-    """As much of any object as tells which one it is."""
-
-    metadata: Meta = Meta()
-
 
 class _Event(msgspec.Struct):
     type: str = ""
@@ -91,10 +49,7 @@ class _Status(msgspec.Struct):
 
 
 _EVENT = msgspec.json.Decoder(_Event)
-_BARE = msgspec.json.Decoder(_Bare)
 _STATUS = msgspec.json.Decoder(_Status)
-_RAW_PAGE = msgspec.json.Decoder(_Page[msgspec.Raw])
-_BARE_PAGE = msgspec.json.Decoder(_Page[_Bare])
 
 
 class Reflector(Generic[T]):
@@ -146,10 +101,7 @@ class Reflector(Generic[T]):
         self._cache: Cache[T] = Cache(self._changed, self._log)
         self.items: Mapping[str, T] = self._cache.items
         self._random, self._sleep = random, sleep
-        self._decoder = msgspec.json.Decoder(type)
-        self._page_decoder: msgspec.json.Decoder[_Page[T]] = msgspec.json.Decoder(
-            _Page[type]  # type: ignore[valid-type]
-        )
+        self._listing = Listing(api, path, type, self._query, self._cannot_read)
         self._at = ""  # the version from which the watch goes on
         self._heard = 0  # events so far
         self._stale = False  # everything must be read before the next watch
@@ -272,12 +224,12 @@ class Reflector(Generic[T]):
                 "watch",
                 self._path,
             )
-        meta = _meta(event.object)
+        meta = meta_of(event.object)
         if event.type == "DELETED":
             self._cache.gone(meta.name, meta.uid, number(meta.resource_version))
             self._unreadable.pop(meta.uid, None)
         elif event.type in ("ADDED", "MODIFIED"):
-            item = self._decode(event.object)
+            item = self._listing.decode(event.object)
             if item is not None:
                 self._unreadable.pop(meta.uid, None)
                 self._cache.take(item)
@@ -303,89 +255,24 @@ class Reflector(Generic[T]):
 
     async def _relist(self) -> None:
         """Read everything and report the differences, exactly."""
-        items, unread, at = await self._read_all()
-        if number(at) < number(self._at):
+        seen = await self._listing.objects()
+        if number(seen.version) < number(self._at):
             self._log.warning("The storage of the Kubernetes API went back in time.")
             self._cache.rewind()
-        await self._apply(items, unread, number(at))
-        self._at, self._stale = at, False
+        await self._apply(seen)
+        self._at, self._stale = seen.version, False
 
-    async def _apply(self, items: list[T], unread: set[str], version: int) -> None:
+    async def _apply(self, seen: Listed[T]) -> None:
         self._turn_ends = time.monotonic() + SLICE
-        present = {item.metadata.uid for item in items} | unread
+        version = number(seen.version)
+        present = {item.metadata.uid for item in seen.items} | seen.unread
+        self._unreadable = {u: name for u, name in self._unreadable.items() if u in seen.unread}
         for old in self._cache.missing(present, version):
             self._cache.gone(old.metadata.name, old.metadata.uid, version)
             await self._breathe()
-        for item in items:
+        for item in seen.items:
             self._cache.take(item)
             await self._breathe()
-
-    async def _read_all(self) -> tuple[list[T], set[str], str]:
-        """All objects, the uids of those that cannot be read, and the snapshot's version."""
-        items: list[T] = []
-        unread: set[str] = set()
-
-        def read(body: bytes) -> _ListMeta:
-            page = self._read_page(body, unread)
-            items.extend(page.items or ())
-            return page.metadata
-
-        at = await self._pages(read, "application/json", items.clear)
-        return items, unread, at
-
-    async def _pages(
-        self, read: Callable[[bytes], _ListMeta], accept: str, restart: Callable[[], None]
-    ) -> str:
-        """Hand every page to ``read``; returns the version of the snapshot."""
-        # The API may forget a snapshot while it is being paged: once more, then all at once.
-        for limit in (PAGE, PAGE, 0):
-            query = {**self._query, "limit": str(limit)} if limit else dict(self._query)
-            restart()
-            try:
-                while True:
-                    body = await self._api.request("GET", self._path, query=query, accept=accept)
-                    try:
-                        meta = read(body)
-                    except msgspec.MsgspecError as error:
-                        raise problems.ApiError(
-                            f"What the Kubernetes API lists under {self._path} cannot be read:"
-                            f" {error}."
-                        ) from error
-                    if not meta.continue_:
-                        return meta.resource_version
-                    query["continue"] = meta.continue_
-                    await asyncio.sleep(0)
-            except problems.ResourceExpired:
-                if not limit:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _read_page(self, body: bytes, unread: set[str]) -> _Page[T]:
-        try:
-            page = self._page_decoder.decode(body)
-        except msgspec.ValidationError:
-            pass
-        else:
-            self._unreadable.clear()
-            return page
-        # Some object in it is not as we know such objects: take the others.
-        raw = _RAW_PAGE.decode(body)
-        items = []
-        for one in raw.items or ():
-            item = self._decode(one)
-            if item is None:
-                unread.add(_meta(one).uid)
-            else:
-                items.append(item)
-        return _Page(raw.metadata, items)
-
-    def _decode(self, raw: msgspec.Raw) -> T | None:
-        """An object, or None, said once, when it is not as we know such objects."""
-        try:
-            return self._decoder.decode(raw)
-        except msgspec.MsgspecError as error:
-            self._cannot_read(_meta(raw), error)
-            return None
 
     def _cannot_read(self, meta: Meta, error: Exception) -> None:
         if meta.uid not in self._unreadable:
@@ -401,15 +288,12 @@ class Reflector(Generic[T]):
         await self._catch_up()
 
     async def _catch_up(self) -> None:
-        seen: list[_Bare] = []
-
-        def read(body: bytes) -> _ListMeta:
-            page = _BARE_PAGE.decode(body)
-            seen.extend(page.items or ())
-            return page.metadata
-
-        version = number(await self._pages(read, METADATA_LIST, seen.clear))
-        listed = [one.metadata for one in seen]
+        known = number(self._at)
+        listed, at = await self._listing.metadata()
+        version = number(at)
+        if version < known and self._task is not None:
+            await self._start_anew()
+            return
         present = {meta.uid for meta in listed}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CATCH_UP
@@ -428,11 +312,22 @@ class Reflector(Generic[T]):
         for ghost in ghosts:
             self._cache.gone(ghost.metadata.name, ghost.metadata.uid, version)
         if len(behind) > ASK_EACH:
-            items, unread, at = await self._read_all()
-            await self._apply(items, unread, number(at))
+            await self._apply(await self._listing.objects())
             return
         for meta in behind:
             await self._ask(meta)
+
+    async def _start_anew(self) -> None:
+        """After a restore from a backup: the watch waits for versions that are long in coming."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._stale = True
+        try:
+            await self._relist()
+            self.relists += 1
+        finally:
+            self._task = asyncio.create_task(self._run(), name=f"watch of {self._path}")
 
     async def _ask(self, meta: Meta) -> None:
         try:
@@ -440,7 +335,7 @@ class Reflector(Generic[T]):
         except problems.ApiNotFound:
             self._cache.gone(meta.name, meta.uid)
             return
-        item = self._decode(msgspec.Raw(body))
+        item = self._listing.decode(msgspec.Raw(body))
         if item is not None:
             self._cache.take(item)
 
@@ -449,13 +344,6 @@ class Reflector(Generic[T]):
         if time.monotonic() > self._turn_ends:
             await asyncio.sleep(0)
             self._turn_ends = time.monotonic() + SLICE
-
-
-def _meta(raw: msgspec.Raw) -> Meta:
-    try:
-        return _BARE.decode(raw).metadata
-    except msgspec.MsgspecError:
-        return Meta()
 
 
 def _status(raw: msgspec.Raw) -> _Status:
