@@ -76,6 +76,9 @@ class Cluster(ABC):
     env_allowed: frozenset[str] = frozenset()
     """Names of the server's variables that travel to kernels, where the whole does not."""
 
+    takes_over: bool = False
+    """Whether records may come from anywhere, so that a controller starts what nobody starts."""
+
     settles_later: bool = False
     """Whether a size may be accepted and yet not come into force (``resize_pod``)."""
 

@@ -25,6 +25,7 @@ from ..cluster.base import Change
 from ..errors import Conflict, ElasticError, Gone, NotRunning, StartCancelled, StarterLost
 from ..model import Kernel, KernelPhase, Pod, PodPhase
 from .progress import STARTING_PHASES
+from .takeover import PATIENCE
 
 if TYPE_CHECKING:
     from .service import ElasticService
@@ -232,12 +233,13 @@ class AdoptionMixin:
         """A start whose starter died is Failed once its deadline passed."""
         assert self.elastic is not None
         service = self.elastic
-        if self._watched.get(kernel.kernel_id) == kernel.deadline:
-            return
+        if not kernel.deadline or self._watched.get(kernel.kernel_id) == kernel.deadline:
+            return  # without a deadline it waits for a controller, however long
         self._watched[kernel.kernel_id] = kernel.deadline
 
         async def wait() -> None:
-            await asyncio.sleep(max(0.0, kernel.deadline - service.launcher.clock()) + 1)
+            patience = PATIENCE if service.cluster.takes_over else 1.0
+            await asyncio.sleep(max(0.0, kernel.deadline - service.launcher.clock()) + patience)
             if self._watched.get(kernel.kernel_id) == kernel.deadline:
                 del self._watched[kernel.kernel_id]
             now = service.cluster.kernels().get(kernel.kernel_id)

@@ -130,6 +130,35 @@ class Launcher:
             self.progress.forget(kernel.kernel_id)
             raise
 
+    async def take_over(self, kernel: Kernel) -> Kernel:
+        """Become the one who starts a kernel that nobody starts (any more).
+
+        Raises
+        ------
+        Conflict
+            Somebody else was faster, or it is not as given.
+        """
+        steps = self.progress.begin(kernel.kernel_id, f"Taken over, with {kernel.resources}.")
+        try:
+            kernel = await self.cluster.update_kernel(
+                replace(
+                    kernel,
+                    phase=KernelPhase.STARTING,
+                    pod=None,
+                    actual=None,
+                    deadline=self.clock() + self.start_timeout,
+                    steps=steps,
+                )
+            )
+        except ElasticError:
+            self.progress.forget(kernel.kernel_id)
+            raise
+        # A pod of an earlier try may have run user code, or not; nobody will know.
+        for pod in tuple(self.cluster.pods().values()):
+            if pod.kernel_id == kernel.kernel_id:
+                await self.cluster.delete_pod(pod.name, reason="its starter is gone")
+        return kernel
+
     async def launch(
         self, kernel: Kernel, template: Template, args: StartArgs, *, cold: str = ""
     ) -> Launched:

@@ -34,6 +34,7 @@ from ..templates import Machine, TemplateStore, resolve_wish
 from .launcher import Launcher
 from .progress import STARTING_PHASES
 from .settings import ElasticKernels, ElasticKubernetes, ElasticLocal
+from .takeover import Takeover
 
 STOP_GRACE = 5.0
 """Seconds a kernel may run its exit handlers when it is stopped."""
@@ -93,6 +94,15 @@ class ElasticService:
         self.controller = PoolController(
             self.cluster, self.templates.all, refill_delay=settings.refill_delay, log=self.log
         )
+        self.takeover = Takeover(
+            self.cluster,
+            self.launcher,
+            self.controller,
+            self.templates.get,
+            encrypt=settings.channel_encryption != "disabled",
+            require_curve=self.requires_encryption,
+            log=self.log,
+        )
         self.host: Host | None = None
         self.version = ""
         self._readings: dict[str, tuple[float, float]] = {}
@@ -122,6 +132,8 @@ class ElasticService:
         if pool and self.settings.keep_pool:
             self._disposers.append(self.templates.subscribe(self.controller.wake))
             self.controller.start()
+            if self.cluster.takes_over:
+                self.takeover.start()
 
     def _take_offered(self, change: Change) -> None:
         if change.kind == "templates":
@@ -141,6 +153,7 @@ class ElasticService:
         for dispose in self._disposers:
             dispose()
         self._disposers.clear()
+        await self.takeover.stop()
         await self.controller.stop()
         await self.launcher.close()
         await self.templates.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from ..server.tools import Cell, kernel, phase, start, warm
+from ..server.tools import eventually, kernel, start, warm
 from ..testcluster.world import Kube
-from .desk import Desk, home_directory
+from .desk import KERNELS, Desk, home_directory
 from .world import install
 
 
@@ -38,5 +39,67 @@ def test_a_warm_start_a_resize_and_a_stop(desk: Desk) -> None:
             assert await channel.execute("x") == "42"
             await server.request("DELETE", f"/api/kernels/{kernel_id}")
             assert desk.kernels() == []
+
+    asyncio.run(scenario())
+
+
+def apply_kernel(desk: Desk, **spec: object) -> str:
+    """As ``kubectl apply`` of a Kernel."""
+    kernel_id = str(uuid.uuid4())
+    body = {
+        "apiVersion": "elastic.jupyter.org/v1alpha1",
+        "kind": "Kernel",
+        "metadata": {"name": kernel_id},
+        "spec": {"owner": "ada", "template": "work", **spec},
+    }
+    desk.kube.admin.post(KERNELS.format(desk.namespace), body)
+    return kernel_id
+
+
+def test_a_kernel_that_was_only_applied_is_started_and_can_be_attached(desk: Desk) -> None:
+    async def scenario() -> None:
+        desk.offer()
+        async with desk.server("c.ElasticKernels.owner = 'ada'\n") as server:
+            await warm(server)
+            kernel_id = apply_kernel(desk, resources={"memory": "200Mi"})
+
+            async def there() -> bool:
+                kernels = await server.request("GET", "/api/kernels")
+                return any(one["id"] == kernel_id for one in kernels)
+
+            await eventually(there, "the kernel is adopted", 30)
+            channel = await server.connect(kernel_id)
+            assert await channel.execute("1 + 1") == "2"
+            view = await kernel(server, kernel_id)
+            assert view["actual"]["memory"] == "200Mi"
+            # As `kubectl delete kernel X`: everything ends.
+            desk.kube.admin.delete(f"{KERNELS.format(desk.namespace)}/{kernel_id}")
+
+            async def ended() -> bool:
+                kernels = await server.request("GET", "/api/kernels")
+                mine = [p for p in desk.pods() if kernel_id in str(p["metadata"]["labels"])]
+                return not kernels and not mine
+
+            await eventually(ended, "the kernel's pod ends with it", 30)
+
+    asyncio.run(scenario())
+
+
+def test_a_kernel_that_was_applied_is_held_to_its_template(desk: Desk) -> None:
+    async def scenario() -> None:
+        desk.offer(pool=0)
+        async with desk.server("c.ElasticKernels.owner = 'ada'\n"):
+            too_much = apply_kernel(desk, resources={"memory": "65Gi"})
+            unknown = apply_kernel(desk, template="nowhere")
+
+            async def failed() -> bool:
+                phases = {k["metadata"]["name"]: k.get("status", {}) for k in desk.kernels()}
+                return (
+                    phases[too_much].get("reason") == "OutOfRange"
+                    and phases[unknown].get("reason") == "UnknownTemplate"
+                )
+
+            await eventually(failed, "both are refused", 30)
+            assert desk.pods() == []
 
     asyncio.run(scenario())

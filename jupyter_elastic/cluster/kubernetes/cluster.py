@@ -77,6 +77,7 @@ class KubernetesCluster(base.Cluster):
 
     name = "kubernetes"
     exposed = True
+    takes_over = True
     settles_later = True
     kernel_ip = "0.0.0.0"
     kernel_ports = MappingProxyType(manifests.KERNEL_PORTS)
