@@ -30,6 +30,8 @@ TOKEN = "check-wheel"
 NEEDED = (
     "jupyter_elastic/agent/__main__.py",
     "jupyter_elastic/api/openapi.yaml",
+    "jupyter_elastic/cluster/kubernetes/crds/kernels.yaml",
+    "jupyter_elastic/cluster/kubernetes/rbac/server-role.yaml",
     "share/jupyter/labextensions/jupyter_elastic/package.json",
     "share/jupyter/labextensions/jupyter_elastic/install.json",
     "etc/jupyter/jupyter_server_config.d/jupyter_elastic.json",

@@ -64,7 +64,7 @@ def template_from_object(name: str, spec: Mapping[str, Any], where: str = "") ->
         what = "there is no field of this name"
         raise _error(about, "spec.name", what, "The template's name is metadata.name.")
     for key in ("image", "resources"):
-        if spec.get(key) is None:
+        if spec.get(key) in (None, ""):
             raise _error(about, f"spec.{key}", "is missing")
     icon = spec.get("icon")
     if isinstance(icon, str) and not icon.startswith("data:"):
