@@ -106,6 +106,18 @@ test-ui: $(VENV)/.dev $(LABEXT) ui-tests/node_modules/.installed | $(REPORTS) ##
 	PLAYWRIGHT_JUNIT_OUTPUT_NAME="$(CURDIR)/$(REPORTS)/test-ui.xml" CHROMIUM="$(CHROMIUM)" \
 	$(JLPM) playwright test --reporter=list,junit $(TESTS)
 
+.PHONY: cluster-build
+cluster-build: $(VENV)/.dev ## Build the Kubernetes of tests/kubernetes (7 min; once per version)
+	$(BIN)/python -m tests.testcluster build
+
+.PHONY: cluster-up
+cluster-up: $(VENV)/.dev ## Start that Kubernetes (as root; 5 s), and let it run for all tests
+	$(BIN)/python -m tests.testcluster up
+
+.PHONY: cluster-down
+cluster-down: $(VENV)/.dev ## End it; nothing of it stays
+	$(BIN)/python -m tests.testcluster down
+
 .PHONY: soak
 soak: $(VENV)/.dev ## Repeat the fault tests (SOAK=10 times)
 	for run in $$(seq $(SOAK)); do \
@@ -126,6 +138,7 @@ docs-screenshot: ## Renew the README's screenshot by its Galata test
 
 .PHONY: clean
 clean: ## Remove what was built; environments and node_modules stay
+	[ ! -d build/testcluster ] || $(BIN)/python -m tests.testcluster down
 	rm -rf build dist lib jupyter_elastic/labextension tsconfig.tsbuildinfo demo/*.csv
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f $(VENV)/.lab

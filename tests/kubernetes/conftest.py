@@ -84,7 +84,7 @@ def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
         yield from opened(Kube(cluster.kubeconfig, "", cluster))
     finally:
         cluster.down()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # the cluster may have removed it with itself
 
 
 def opened(kube: Kube) -> Iterator[Kube]:

@@ -188,3 +188,11 @@ def test_admission_refuses(kube: Kube, namespace: str) -> None:
         body["spec"]["containers"][0]["securityContext"] = {"privileged": True}
         with pytest.raises(ApiFailure, match="violates PodSecurity"):
             kube.admin.post(pods(strict), body)
+
+
+def test_a_killed_component_comes_back(kube: Kube, namespace: str) -> None:
+    if kube.cluster is None:
+        pytest.skip("only the tree's own cluster may be broken")
+    kube.cluster.restart("scheduler")
+    kube.admin.post(pods(namespace), pod(kube, "one", STAY))
+    kube.await_pod(namespace, "one", is_ready)

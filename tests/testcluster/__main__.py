@@ -1,4 +1,4 @@
-"""``python -m tests.testcluster build|up|down|status|packages``."""
+"""``python -m tests.testcluster build|up|down|status``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from . import build, cluster, needs
+from . import build, cluster
 
 
 def main() -> int:
     """Run one command; 1 with a sentence when it cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m tests.testcluster", description=__doc__)
-    parser.add_argument("command", choices=["build", "up", "down", "status", "packages"])
+    parser.add_argument("command", choices=["build", "up", "down", "status"])
     parser.add_argument("--state", type=Path, default=cluster.STATE, help="default: %(default)s")
     options = parser.parse_args()
     chosen = cluster.Cluster(options.state)
@@ -24,8 +24,6 @@ def main() -> int:
             chosen.up()
         elif options.command == "down":
             chosen.down()
-        elif options.command == "packages":
-            print(*needs.packages())
         else:
             status = chosen.status()
             print(json.dumps(status, indent=1))

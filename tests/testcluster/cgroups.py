@@ -41,14 +41,14 @@ def hierarchies() -> dict[str, Path]:
     return found
 
 
-def _roots(name: str) -> list[Path]:
+def roots(name: str) -> list[Path]:
     places = hierarchies()
     return sorted({places[one] / name for one in CONTROLLERS if one in places})
 
 
 def make(name: str) -> None:
     """Make the root group that the kubelet works below, with all controllers."""
-    for root in _roots(name):
+    for root in roots(name):
         root.mkdir(exist_ok=True)
         for file in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts with none
             if (root.parent / file).exists() and not (root / file).read_text().strip():
@@ -65,7 +65,7 @@ def remove(name: str, patience: float = 10.0) -> list[Path]:
     deadline = time.monotonic() + patience
     while True:
         left = []
-        for root in _roots(name):
+        for root in roots(name):
             for place, _, _ in os.walk(root, topdown=False):
                 try:
                     os.rmdir(place)

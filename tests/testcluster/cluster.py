@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ from .keeper import Process, children, clean, mounts_below
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / "build" / "testcluster"
-LONGEST = 75
+LONGEST = 70
 """Of the state directory's path: the kubelet makes sockets in it, whose paths are short."""
 
 Say = build.Say
+
+
+class Ended(Exception):
+    """The cluster's first process ended by itself."""
 
 
 class UpFailed(Exception):
@@ -84,6 +88,15 @@ class Cluster:
                     found[name] = pid
         return found
 
+    def restart(self, name: str) -> None:
+        """Kill a component, and wait until the supervisor has started it again."""
+        before = self.components()[name]
+        os.kill(before, signal.SIGKILL)
+        until(f"{name} again", lambda: self.components().get(name, before) != before)
+        if name == "kubelet":  # a new one forgets what it has no driver for
+            until("the node", lambda: nodes.is_ready(self.admin, NODE))
+            nodes.give_gpus(self.admin)
+
     def container(self, pod_uid: str, container: str = "kernel") -> dict[str, Path] | None:
         """Control groups of a container of the real node, by controller; None when it has none."""
         pods = self.admin.get("/api/v1/pods", fieldSelector=f"spec.nodeName={NODE}")["items"]
@@ -125,12 +138,14 @@ class Cluster:
                 raise UpFailed(" ".join(lacks))
             if len(str(self.state)) > LONGEST:
                 raise UpFailed(f"{self.state} is too long a path for the kubelet's sockets")
+            if self.state.is_relative_to("/run"):
+                raise UpFailed(f"{self.state} cannot be used: the cluster has a /run of its own")
             binaries = build.build(say)
             self._down()
             try:
                 self._start(binaries, tied)
                 self._await_ready(say)
-            except (OSError, TimedOut, ApiFailure, network.NoSlot) as error:
+            except (OSError, TimedOut, Ended, ApiFailure, network.NoSlot) as error:
                 tails = self.log_tails()
                 self._down()
                 raise UpFailed(f"{error}\n{tails}") from error
@@ -140,11 +155,14 @@ class Cluster:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One ``up`` or ``down`` at a time for a state directory."""
+        """One ``up`` or ``down`` at a time, by a lock on the folder of the state directory."""
         self.state.parent.mkdir(parents=True, exist_ok=True)
-        with self.state.with_name(self.state.name + ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        folder = os.open(self.state.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
     def _start(self, binaries: Path, tied: bool) -> None:
         (self.state / "log").mkdir(parents=True)
@@ -160,7 +178,7 @@ class Cluster:
                 stderr=log,
                 start_new_session=True,
             )
-        until("the namespaces", (self.state / "isolated").exists)
+        self._until("the namespaces", (self.state / "isolated").exists)
         inner = self._process("inner")
         if inner is None:
             raise OSError("the supervisor ended at once")
@@ -181,10 +199,10 @@ class Cluster:
     def _await_ready(self, say: Say) -> None:
         self._load_image()
         admin = self.admin
-        until("the API server", lambda: admin.text("/readyz"))
-        until("the node", lambda: nodes.is_ready(admin, NODE))
+        self._until("the API server", lambda: admin.text("/readyz"))
+        self._until("the node", lambda: nodes.is_ready(admin, NODE))
         nodes.prepare(admin)
-        until("the node that only pretends", lambda: nodes.is_ready(admin, nodes.FAKE_GPU))
+        self._until("the pretending node", lambda: nodes.is_ready(admin, nodes.FAKE_GPU))
         (self.state / "up").touch()
         say(f"up: KUBECONFIG={self.kubeconfig}")
 
@@ -207,7 +225,17 @@ class Cluster:
                 raise OSError(done.stderr.strip())
             return True
 
-        until("containerd", load)
+        self._until("containerd", load)
+
+    def _until(self, what: str, condition: Callable[[], Any]) -> None:
+        """Wait for a step of ``up``, as long as there is hope."""
+
+        def step() -> Any:
+            if self._keeper is None or self._keeper.poll() is not None:
+                raise Ended(f"the cluster ended before {what} was there")
+            return condition()
+
+        until(what, step)
 
     # -- down ------------------------------------------------------------------------------------
 
@@ -254,5 +282,4 @@ class Cluster:
             "server": self.addresses.server,
             "components": self.components(),
             "nodes": {one["metadata"]["name"]: nodes.ready(one) for one in listed},
-            "user": os.geteuid(),
         }

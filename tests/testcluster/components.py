@@ -133,6 +133,8 @@ def _kubelet(state: Path, addresses: Addresses) -> dict[str, Any]:
         "podLogsDir": f"{state}/pod-logs",
         "volumePluginDir": f"{state}/volume-plugins",
         "resolvConf": f"{state}/resolv.conf",
+        "clusterDNS": [addresses.node],  # none either, but then no event complains of it
+        "clusterDomain": "cluster.local",
         "readOnlyPort": 0,
         "nodeStatusUpdateFrequency": "5s",
         # The machine's disk may be nearly full for reasons of its own.

@@ -2,8 +2,8 @@
 
 It starts the supervisor in new namespaces and waits. Told to end (SIGTERM) it kills the
 supervisor, and with that everything in the namespaces, and then takes away what the kernel does
-not: the control groups, and the folders made for the components. A tied keeper ends also when its
-standard input does, which is when whoever started it is gone, and removes the state directory.
+not, the control groups. A tied keeper ends also when its standard input does, which is when whoever
+started it is gone, and removes the state directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from . import cgroups, network
 from .addresses import Addresses
-from .supervisor import PRIVATE
 
 UNSHARE = (
     *("unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--net"),
@@ -89,25 +88,11 @@ def clean(state: Path) -> list[str]:
         addresses = Addresses(int((state / "slot").read_text()))
         network.disconnect(addresses)
         left += [f"control group {place}" for place in cgroups.remove(addresses.name)]
-    with contextlib.suppress(FileNotFoundError):
-        for folder in reversed((state / "folders").read_text().splitlines()):
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
     return left
-
-
-def make_folders(state: Path) -> None:
-    """Make what the supervisor covers, and write down what was not there before."""
-    missing = [place for folder in PRIVATE for place in (*Path(folder).parents, Path(folder))]
-    made = sorted({str(place) for place in missing if not place.exists()})
-    (state / "folders").write_text("\n".join(made))
-    for folder in made:
-        os.mkdir(folder)
 
 
 def main(state: Path, tied: bool) -> None:
     """Start the namespaces, and end them when told to."""
-    make_folders(state)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (state / "log" / "supervisor.log").open("ab") as log:
         unshare = subprocess.Popen(
@@ -138,6 +123,8 @@ def main(state: Path, tied: bool) -> None:
         clean(state)
         if tied and not mounts_below(state):
             shutil.rmtree(state, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty: not made for this alone
+                state.parent.rmdir()
 
 
 if __name__ == "__main__":

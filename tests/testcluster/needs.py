@@ -1,4 +1,8 @@
-"""What the machine must have, each with the sentence that tells how to get it."""
+"""What the machine must have, each with the sentence that tells how to get it.
+
+``python -m tests.testcluster.needs`` prints the Debian packages that are missing; that takes the
+standard library only, so that ``.ci/run`` may ask before there is an environment.
+"""
 
 from __future__ import annotations
 
@@ -87,14 +91,27 @@ def missing_for_build() -> list[str]:
     return []
 
 
+def _rights() -> list[str]:
+    """What root lacks, as in many containers."""
+    if os.geteuid() != 0:
+        return ["Only root may start containers; run as root."]
+    lacks = []
+    unshare = which("unshare")
+    tries = [str(unshare), "--fork", "--pid", "--mount-proc", "--net", "--mount", "true"]
+    if unshare is not None and subprocess.run(tries, capture_output=True).returncode:
+        lacks.append("This root may not make namespaces (a container without CAP_SYS_ADMIN?).")
+    if not os.access("/sys/fs/cgroup", os.W_OK):
+        lacks.append("Control groups are read-only here (a container without --privileged?).")
+    return lacks
+
+
 def missing_for_up() -> list[str]:
     """One sentence for each thing that the running cluster lacks."""
     lacks = []
     if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
         here = platform.platform()
         lacks.append(f"The cluster runs on Linux, x86_64 or aarch64; this is {here}.")
-    if os.geteuid() != 0:
-        lacks.append("Only root may start containers; run as root.")
+    lacks.extend(_rights())
     lacks.extend(
         f"{need.program} is missing: it {need.purpose} (Debian: apt install {need.package})."
         for need in PROGRAMS
@@ -114,10 +131,16 @@ def missing_for_up() -> list[str]:
 
 
 def packages() -> list[str]:
-    """The Debian packages that :func:`missing_for_up` asks for, for ``apt-get install``."""
+    """The Debian packages that the machine lacks, for ``apt-get install``."""
     wanted = {need.package for need in PROGRAMS if which(need.program) is None}
     if cni_plugins() is None:
         wanted.add("containernetworking-plugins")
     if busybox() is None:
         wanted.add("busybox-static")
+    if which("go") is None:
+        wanted.add("golang-go")
     return sorted(wanted)
+
+
+if __name__ == "__main__":
+    print(*packages())

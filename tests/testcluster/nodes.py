@@ -56,9 +56,14 @@ def fake(name: str, capacity: dict[str, str], labels: dict[str, str] | None = No
 def prepare(admin: Api) -> None:
     """Give GPUs of two kinds: A100 at the real node, T4 at one that pretends."""
     admin.patch(f"/api/v1/nodes/{NODE}", {"metadata": {"labels": {PRODUCT: "A100"}}})
+    give_gpus(admin)
+    admin.post("/api/v1/nodes", fake(FAKE_GPU, {GPU: "4"}, {PRODUCT: "T4"}))
+
+
+def give_gpus(admin: Api) -> None:
+    """Let the real node have GPUs, as far as the scheduler and the kubelet can tell."""
     count: dict[str, Any] = {"capacity": {GPU: "4"}, "allocatable": {GPU: "4"}}
     admin.patch(f"/api/v1/nodes/{NODE}/status", {"status": count})
-    admin.post("/api/v1/nodes", fake(FAKE_GPU, {GPU: "4"}, {PRODUCT: "T4"}))
 
 
 def add(admin: Api, count: int, prefix: str = "fake") -> list[str]:

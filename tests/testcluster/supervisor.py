@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-PRIVATE = ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods")
-"""What components write outside the state directory. Only ``/run`` must exist on the machine."""
+COVERED = ("/var/lib", "/var/log")
+"""Where components write outside the state directory: what they write, only they see."""
 
 # The kubelet insists on these settings of the whole machine. It is shown that they hold already.
 KERNEL = {
@@ -36,23 +36,31 @@ PAUSE = 0.5
 
 
 def isolate(state: Path) -> None:
-    """Cover what must stay as it is on the machine."""
+    """Cover what must stay as it is on the machine, by mounts that only the cluster sees."""
 
-    def mount(*arguments: str) -> None:
+    def mount(*arguments: str | Path) -> None:
         subprocess.run(["mount", "--no-mtab", *arguments], check=True)
 
-    for number, place in enumerate(PRIVATE):
-        if Path(place).is_dir():
-            own = state / "private" / str(number)
-            own.mkdir(parents=True)
-            mount("--bind", str(own), place)
-    Path("/run/lock").mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "tmpfs", "/run")
+    own = Path("/run/testcluster")
+    for folder in (own / "state", Path("/run/lock")):
+        folder.mkdir(parents=True)
+    mount("--rbind", state, own / "state")
+    for number, place in enumerate(COVERED):
+        upper, work = own / f"upper-{number}", own / f"work-{number}"
+        upper.mkdir()
+        work.mkdir()
+        layers = f"lowerdir={place},upperdir={upper},workdir={work}"
+        mount("-t", "overlay", "overlay", "-o", layers, place)
+        if state.is_relative_to(place):  # the state directory itself is to be written
+            mount("--rbind", own / "state", state)
+    subprocess.run(["umount", "--no-mtab", own / "state"], check=True)
     for number, (name, value) in enumerate(KERNEL.items()):
         setting = Path("/proc/sys", name)
         if setting.exists():
-            shown = state / "private" / f"setting-{number}"
+            shown = own / f"setting-{number}"
             shown.write_text(value + "\n")
-            mount("--bind", str(shown), str(setting))
+            mount("--bind", shown, setting)
     mount("--make-rshared", "/")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
