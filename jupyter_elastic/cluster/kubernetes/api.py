@@ -155,7 +155,9 @@ class KubeApi:
         headers = {"Accept": accept}
         if data is not None:
             headers["Content-Type"] = content_type
-        safe = method in ("GET", "HEAD", "DELETE") or _versioned(data)
+        safe = method in ("GET", "HEAD", "DELETE") or (
+            method in ("PUT", "PATCH") and _versioned(data)
+        )
         spent, attempt, reloaded, lost = 0.0, 0, False, False
         while True:
             await self._admit(about)
@@ -189,8 +191,9 @@ class KubeApi:
             attempt += 1
             delay = self._delay(attempt, wait)
             if not again or spent + delay >= timeout:
-                if lost and isinstance(failure, problems.ApiConflict):
-                    failure.retried = True
+                if isinstance(failure, problems.ApiConflict):
+                    # aiohttp itself repeats a PUT whose connection broke, and does not tell.
+                    failure.retried = lost or method == "PUT"
                 raise failure
             _LOG.debug("%s %s is repeated in %.1f s: %s", method, path, delay, failure)
             spent += delay
