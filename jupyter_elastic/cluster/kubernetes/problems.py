@@ -4,7 +4,7 @@ The API tells in prose what quota, RBAC or admission did not like; the wording i
 releases but not promised. What is not recognised keeps the API's own sentence.
 
 Every error that :func:`explain` makes has the API's answer as its ``__cause__``, an
-:class:`ApiError`, for code that must look closer (:func:`api_error`).
+:class:`.ApiError`, for code that must look closer (:func:`.api_error`).
 """
 
 from __future__ import annotations
@@ -18,111 +18,30 @@ import msgspec
 from ... import errors
 from ...errors import ElasticError
 from ...resources import parse_cpu, parse_memory, show_memory
+from .answers import (
+    ApiBusy,
+    ApiConflict,
+    ApiError,
+    ApiNotFound,
+    ApiQuotaFull,
+    ResourceExpired,
+    Unauthorized,
+    api_error,
+)
 from .target import GROUP, Target
 
 
-class ApiError(ElasticError):
-    """An answer of the Kubernetes API that has no better class.
-
-    Attributes
-    ----------
-    code
-        The HTTP status of the API's answer.
-    status_reason
-        The API's own word: ``AlreadyExists``, ``Invalid`` ... Empty when it sent none.
-    details
-        ``details`` of the API's ``Status``: kind, name, causes.
-    retry_after
-        Seconds the API asked to wait, or None.
-    """
-
-    reason, status = "ApiError", 502
-    remedy = "If it stays so, show this message to whoever runs the cluster."
-
-    def __init__(
-        self,
-        message: str,
-        remedy: str = "",
-        *,
-        code: int = 0,
-        status_reason: str = "",
-        details: Mapping[str, Any] | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, remedy)
-        self.code = code
-        self.status_reason = status_reason
-        self.details: Mapping[str, Any] = details or {}
-        self.retry_after = retry_after
-
-
-class ApiBusy(ApiError):
-    """The API is overloaded or has trouble of its own; the same request may succeed later."""
-
-    reason, status, retry = "ApiBusy", 503, True
-    remedy = "Kernels run on and nothing is lost; try again in a moment."
-
-
-class ResourceExpired(ApiError):
-    """The version to continue from is no longer kept; read everything anew."""
-
-    reason, status, retry = "ResourceExpired", 410, True
-
-
-class ApiNotFound(errors.Gone):
-    """No such object, or the cluster knows no such resource."""
-
-    remedy = "It may have ended; look at what is there now."
-
-
-class ApiConflict(errors.Conflict):
-    """Somebody else wrote first, or an object of this name exists.
-
-    Attributes
-    ----------
-    exists
-        An object of this name exists already.
-    retried
-        An earlier attempt of the same request got no answer, so that the conflict may be with
-        that attempt itself: read the object before judging.
-    """
-
-    exists = False
-    retried = False
-
-
-class ApiQuotaFull(errors.QuotaFull):
-    """A ResourceQuota has no room.
-
-    Attributes
-    ----------
-    quota
-        The ResourceQuota's name.
-    requested, used, limited
-        Quantities by the quota's names of resources, as the API wrote them.
-    """
-
-    quota: str = ""
-    requested: Mapping[str, str] = {}
-    used: Mapping[str, str] = {}
-    limited: Mapping[str, str] = {}
-
-
-class Unauthorized(errors.Forbidden):
-    """The API does not know who we are."""
-
-    reason, status = "Unauthorized", 403
-    remedy = (
-        "Log in to the cluster again or renew the credentials of the kubeconfig; "
-        "kernels run on and nothing is lost."
-    )
-
-
-def api_error(error: BaseException) -> ApiError | None:
-    """The API's own answer behind an error; None when the API did not answer."""
-    if isinstance(error, ApiError):
-        return error
-    return error.__cause__ if isinstance(error.__cause__, ApiError) else None
+__all__ = [
+    "ApiBusy",
+    "ApiConflict",
+    "ApiError",
+    "ApiNotFound",
+    "ApiQuotaFull",
+    "ResourceExpired",
+    "Unauthorized",
+    "api_error",
+    "explain",
+]
 
 
 def explain(
@@ -160,7 +79,10 @@ def explain(
         name = str(details.get("name") or "")
     asked = Target(verb=verb, resource=resource, group=group, namespace=namespace, name=name)
     answer = ApiError(
-        f"The Kubernetes API answered {code} to {verb} {_shown(asked)}: {message or '(no text)'}",
+        _ended(
+            f"The Kubernetes API answered {code} to {verb} {_shown(asked)}:"
+            f" {message or '(no text)'}"
+        ),
         code=code,
         status_reason=status_reason,
         details=details,
@@ -240,11 +162,13 @@ def _forbidden(answer: ApiError, message: str, asked: Target) -> ElasticError:
     if answer.status_reason in ("Forbidden", "") and not answer.details:
         # A proxy in front of the API, or an authorizer that says no more.
         return errors.Forbidden(
-            f"This server may not {asked.verb} {_shown(asked)}: {message or 'no reason given'}",
+            _ended(
+                f"This server may not {asked.verb} {_shown(asked)}: {message or 'no reason given'}"
+            ),
             f"Ask an administrator for the verb `{asked.verb}` on `{_rule(asked)}`.",
         )
     return errors.Forbidden(
-        f"Kubernetes refuses to {asked.verb} {_shown(asked)}: {_inner(message)}",
+        _ended(f"Kubernetes refuses to {asked.verb} {_shown(asked)}: {_inner(message)}"),
         "Correct the template or the request, or show this message to an administrator.",
     )
 
@@ -351,8 +275,10 @@ def _policy(message: str, asked: Target) -> ElasticError | None:
     )
     if found is not None:
         return errors.Forbidden(
-            f'The cluster\'s policy "{found[1]}" refuses to {asked.verb} {_shown(asked)}:'
-            f" {found[2]}",
+            _ended(
+                f'The cluster\'s policy "{found[1]}" refuses to {asked.verb} {_shown(asked)}:'
+                f" {found[2]}"
+            ),
             "Correct the template or the request, or ask whoever keeps that policy.",
         )
     return None
@@ -376,7 +302,7 @@ def _not_found(answer: ApiError, message: str, asked: Target) -> ElasticError:
             )
         if asked.name == "" or "/" in asked.resource:
             return ApiNotFound(
-                f"This cluster has no {_rule(asked)}: {message or 'not found'}",
+                _ended(f"This cluster has no {_rule(asked)}: {message or 'not found'}"),
                 "It may be too old or lack an extension; ask whoever runs it.",
             )
     whole = msgspec.structs.replace(asked, resource=asked.resource.partition("/")[0])
@@ -391,7 +317,7 @@ def _invalid(answer: ApiError, message: str, asked: Target) -> ElasticError:
     parts = [f"{one.get('field') or 'object'}: {one.get('message') or 'refused'}" for one in causes]
     what = "; ".join(dict.fromkeys(parts)) or _inner(message) or "no reason given"
     what = re.sub(r", regex used for validation is '.*?'\)", ")", what)
-    error = errors.InvalidObject(f"Kubernetes does not accept {_shown(asked)}: {what}")
+    error = errors.InvalidObject(_ended(f"Kubernetes does not accept {_shown(asked)}: {what}"))
     error.field = next((str(one["field"]) for one in causes if one.get("field")), None)
     return error
 
@@ -413,6 +339,10 @@ def _rule(asked: Target) -> str:
         return asked.resource
     resource, slash, sub = asked.resource.partition("/")
     return f"{resource}.{asked.group}{slash}{sub}"
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _inner(message: str) -> str:
