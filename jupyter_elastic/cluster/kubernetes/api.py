@@ -349,6 +349,8 @@ class KubeApi:
             )
         if isinstance(error, asyncio.TimeoutError):
             return ApiUnreachable(f"{where} did not answer {what} within {timeout:g} s.")
+        if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError)):
+            return ApiUnreachable(f"{where} broke off the connection during {what}.")
         return ApiUnreachable(
             f"{where} cannot be reached for {what}: {str(error) or type(error).__name__}."
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -163,7 +163,10 @@ class Listing(Generic[T]):
                     try:
                         meta = read(body)
                     except msgspec.MsgspecError as error:
-                        self._no_list(error)
+                        raise self._no_list(str(error)) from error
+                    if not meta.resource_version:
+                        # Whatever this is, it does not mean that nothing is there any more.
+                        raise self._no_list("it is no list")
                     if not meta.continue_:
                         return meta.resource_version
                     query["continue"] = meta.continue_
@@ -173,10 +176,10 @@ class Listing(Generic[T]):
                     raise
         raise AssertionError("unreachable")
 
-    def _no_list(self, error: Exception) -> NoReturn:
-        raise problems.ApiError(
-            f"What the Kubernetes API lists under {self._path} cannot be read: {error}."
-        ) from error
+    def _no_list(self, why: str) -> problems.ApiError:
+        return problems.ApiError(
+            f"What the Kubernetes API answers for {self._path} cannot be read: {why}.", code=200
+        )
 
     def _read(self, body: bytes, unread: set[str]) -> _Page[T]:
         try:

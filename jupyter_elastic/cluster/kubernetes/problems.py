@@ -30,7 +30,6 @@ from .answers import (
 )
 from .target import GROUP, Target
 
-
 __all__ = [
     "ApiBusy",
     "ApiConflict",

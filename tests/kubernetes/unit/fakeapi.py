@@ -33,6 +33,7 @@ def failure(code: int, reason: str = "", message: str = "", **more: Any) -> Answ
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         status = {"kind": "Status", "code": code, "reason": reason, "message": message, **more}
+        status["metadata"] = {}
         return web.json_response(status, status=code, headers=headers)
 
     return answer
@@ -70,6 +71,7 @@ class FakeApi:
         self.next: deque[Answer] = deque()
         self.version = 100
         self.page_limit = 10_000
+        self.leases: dict[str, Object] = {}
         self._pods: dict[str, Object] = {}
         self._log: list[tuple[int, bytes]] = []
         self._oldest = 0
@@ -119,7 +121,9 @@ class FakeApi:
             queue.put_nowait(data)
 
     def end_watches(self) -> None:
-        """As the server does every few minutes."""
+        """As the server does every few minutes, with a bookmark before."""
+        bookmark = {"metadata": {"resourceVersion": str(self.version)}}
+        self.say(json.dumps({"type": "BOOKMARK", "object": bookmark}).encode() + b"\n")
         for _, queue in self._streams:
             queue.put_nowait(None)
 
@@ -154,6 +158,8 @@ class FakeApi:
         self.bodies.append(await request.read())
         if self.next:
             return await self.next.popleft()(request)
+        if "/leases" in request.path:
+            return await self._lease(request)
         if request.method != "GET":
             return web.json_response({"metadata": {"name": "x"}})
         if request.path == PODS:
@@ -163,6 +169,31 @@ class FakeApi:
             missing = failure(404, "NotFound", "not found", details={"name": "x", "kind": "pods"})
             return await missing(request)
         return web.json_response(pod)
+
+    async def _lease(self, request: web.Request) -> web.StreamResponse:
+        """Leases are written as any object is: compare and swap by version."""
+        self.version += 1
+        name = request.path.partition("/leases/")[2]
+        if request.method == "POST":
+            lease: Object = await request.json()
+            name = lease["metadata"]["name"]
+            if name in self.leases:
+                return await failure(409, "AlreadyExists", "already exists")(request)
+            lease["metadata"]["uid"] = f"uid-{self.version}"
+        elif name not in self.leases:
+            details = {"name": name, "kind": "leases"}
+            return await failure(404, "NotFound", "not found", details=details)(request)
+        elif request.method == "GET":
+            return web.json_response(self.leases[name])
+        else:
+            old, patch = self.leases[name], await request.json()
+            for field in ("uid", "resourceVersion"):
+                if patch["metadata"][field] != old["metadata"][field]:
+                    return await failure(409, "Conflict", "modified")(request)
+            lease = {part: {**old[part], **patch[part]} for part in ("metadata", "spec")}
+        lease["metadata"]["resourceVersion"] = str(self.version)
+        self.leases[name] = lease
+        return web.json_response(lease)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         first = int(request.query.get("continue") or 0)
