@@ -28,11 +28,13 @@ from .tools import config
 
 NOISE = re.compile(r"Traceback|Task was destroyed|Exception ignored|never awaited|ResourceWarning")
 HOLD = """
-import sys, time, zmq
+import atexit, sys, time
+# A client that is still there when the interpreter is torn down complains, of any kernel.
+atexit.register(lambda: globals().pop("kc", None))
 from jupyter_client.manager import KernelManager
 km = KernelManager(kernel_name="work")
 km.start_kernel(**{options})
-kc = km.client(context=zmq.Context.instance())  # its own would be complained of at the end
+kc = km.client()
 kc.start_channels()
 kc.wait_for_ready(timeout=60)
 print("up", flush=True)
