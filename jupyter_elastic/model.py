@@ -221,6 +221,10 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionRef, ...] = ()
 
 
+UNLIMITED = 2**53
+"""In a :class:`Capacity`: nobody has set a limit. What JSON's numbers still say exactly."""
+
+
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     """A quota and what of it is taken. GPUs by kind."""
 

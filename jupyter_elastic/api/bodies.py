@@ -52,6 +52,7 @@ class ChangeBody(msgspec.Struct, forbid_unknown_fields=True):
 
     resources: WishBody | UnsetType = UNSET
     name: _Name | UnsetType = UNSET
+    replace: bool = False
 
 
 Body = TypeVar("Body", StartBody, ChangeBody)

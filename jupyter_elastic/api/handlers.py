@@ -111,7 +111,9 @@ class KernelHandler(ElasticHandler):
         name = None if body.name is UNSET else body.name
         if wish is None and name is None:
             raise BadRequest("Nothing to change was given.", "Send resources, name, or both.")
-        kernel = await self.service.change_kernel(kernel.kernel_id, wish=wish, name=name)
+        kernel = await self.service.change_kernel(
+            kernel.kernel_id, wish=wish, name=name, replace_pod=body.replace
+        )
         self.reply(views.kernel_view(self.service, kernel))
 
     @protected

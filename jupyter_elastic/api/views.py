@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import msgspec
 
 from .. import __version__
 from ..kernels.service import ElasticService
-from ..model import Capacity, Kernel, KernelPhase, Pod, PodPhase, Template
+from ..model import UNLIMITED, Capacity, Kernel, KernelPhase, Pod, PodPhase, Template
 from ..resources import format_cpu, format_memory
 from ..templates import dump_template, parameters_schema
 
@@ -172,20 +173,20 @@ class Counts:
 def capacity_view(capacity: Capacity) -> dict[str, Any]:
     """``Capacity``."""
     total, used = capacity.total, capacity.used
-    free_cpu, free_memory = max(0, total.cpu - used.cpu), max(0, total.memory - used.memory)
     return {
-        "cpu": {
-            "total": format_cpu(total.cpu),
-            "used": format_cpu(used.cpu),
-            "free": format_cpu(free_cpu),
-        },
-        "memory": {
-            "total": format_memory(total.memory),
-            "used": format_memory(used.memory),
-            "free": format_memory(free_memory),
-        },
+        "cpu": _share(total.cpu, used.cpu, format_cpu),
+        "memory": _share(total.memory, used.memory, format_memory),
         "gpus": [
             {"kind": kind, "total": count, "used": capacity.gpus_used.get(kind, 0)}
             for kind, count in sorted(capacity.gpus.items())
         ],
+    }
+
+
+def _share(total: int, used: int, form: Callable[[int], str]) -> dict[str, Any]:
+    limited = total < UNLIMITED
+    return {
+        "total": form(total) if limited else None,
+        "used": form(used),
+        "free": form(max(0, total - used)) if limited else None,
     }

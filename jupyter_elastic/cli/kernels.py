@@ -44,6 +44,12 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     resizing = actions.add_parser("resize", parents=[again], help="change a running one")
     resizing.add_argument("kernel", metavar="ID", help="the id, or its beginning")
     _add_sizes(resizing)
+    resizing.add_argument("--gpu", metavar="KIND=COUNT", help="only with --replace")
+    resizing.add_argument(
+        "--replace",
+        action="store_true",
+        help="give it another pod of that size; its variables are lost",
+    )
     resizing.set_defaults(run=resize, wrong_usage=_nothing_to_change)
 
     stopping = actions.add_parser("stop", parents=[again], help="end some, or cancel their start")
@@ -66,7 +72,7 @@ def _without_defaults() -> argparse.ArgumentParser:
 
 
 def _nothing_to_change(arguments: argparse.Namespace) -> str:
-    if arguments.cpu is None and arguments.memory is None:
+    if arguments.cpu is None and arguments.memory is None and arguments.gpu is None:
         return "nothing to change was given; add --cpu, --memory or both"
     return ""
 
@@ -123,10 +129,12 @@ def find(service: ElasticService, text: str) -> Kernel:
 
 
 async def resize(context: Context, service: ElasticService) -> int:
-    """Change CPU and memory of a running kernel."""
-    kernel = find(service, context.arguments.kernel)
-    wish = wish_of(context.arguments)
-    kernel = await service.change_kernel(kernel.kernel_id, wish=wish)
+    """Change CPU and memory of a running kernel, or all it has by another pod."""
+    arguments = context.arguments
+    kernel = find(service, arguments.kernel)
+    kernel = await service.change_kernel(
+        kernel.kernel_id, wish=wish_of(arguments), replace_pod=arguments.replace
+    )
     if context.json:
         context.show_json(kernel_view(service, kernel))
     else:

@@ -14,6 +14,7 @@ from jupyter_client.connect import port_names
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 
 from ..errors import ElasticError, Gone, NotRunning
+from ..resources import Resources
 from .provisioner import ElasticProvisioner
 from .service import STOP_GRACE, ElasticService
 
@@ -151,21 +152,26 @@ class ElasticKernelManagerMixin:
         await self.elastic.fail(self.kernel_id, error.reason, str(error))
         self.parent.show_dead(self, str(error))
 
-    async def move_kernel(self) -> None:
-        """Get a new pod for a kernel whose pod is gone, unasked. Raises ElasticError."""
+    async def move_kernel(self, resources: Resources | None = None) -> None:
+        """Get a new pod: for a kernel whose pod is gone, or of another size.
+
+        Its variables are lost. Raises ElasticError.
+        """
         self.elastic_busy = True
         try:
             with self._pending() as ready:
-                self.use_connection(await self._new_pod())
+                self.use_connection(await self._new_pod(resources))
                 ready.done()
         finally:
             self.elastic_busy = False
 
-    async def _new_pod(self) -> dict[str, Any]:
+    async def _new_pod(self, resources: Resources | None = None) -> dict[str, Any]:
         launch = self._launch_args or {}
         cwd = launch.get("cwd")
         return await self.provisioner.relaunch(
-            dict(launch.get("env") or os.environ), None if cwd is None else str(cwd)
+            dict(launch.get("env") or os.environ),
+            None if cwd is None else str(cwd),
+            resources=resources,
         )
 
     def use_connection(self, connection: dict[str, Any]) -> None:

@@ -213,10 +213,17 @@ class Launcher:
             self.progress.wake(kernel.kernel_id)
 
     async def relaunch(
-        self, kernel: Kernel, template: Template, args: StartArgs, *, cold: str = ""
+        self,
+        kernel: Kernel,
+        template: Template,
+        args: StartArgs,
+        *,
+        resources: Resources | None = None,
+        cold: str = "",
     ) -> Launched:
-        """A new pod for a kernel whose pod is gone; same id, its variables are lost.
+        """A new pod for a kernel; same id, its variables are lost.
 
+        Its old pod is gone, or is of the wrong size: then ``resources`` are those it should have.
         ``cold`` says why the new pod must be made for it.
 
         Raises
@@ -226,11 +233,16 @@ class Launcher:
         """
         now = self.clock()
         old = kernel.pod
-        steps = self.progress.begin(kernel.kernel_id, "Its pod is gone; getting another.")
+        why = "Its pod is gone; getting another."
+        if resources is not None:
+            why = f"Getting another pod with {resources}."
+        steps = self.progress.begin(kernel.kernel_id, why)
         kernel = await self.cluster.update_kernel(
             replace(
                 kernel,
                 phase=KernelPhase.MOVING,
+                resources=resources or kernel.resources,
+                resize=None,
                 pod=None,
                 actual=None,
                 deadline=now + self.start_timeout,

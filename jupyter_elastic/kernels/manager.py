@@ -23,6 +23,7 @@ from traitlets.utils.importstring import import_item
 
 from ..errors import ElasticError, Forbidden, KernelExists, StartCancelled, StartFailed
 from ..model import Kernel, KernelPhase, Template
+from ..resources import Resources
 from ..templates import PROVISIONER
 from .adoption import AdoptionMixin
 from .compose import compose, dotted_name
@@ -84,6 +85,30 @@ class ElasticMappingMixin(AdoptionMixin):
     async def stop_elastic(self, kernel_id: str) -> None:
         """End an attached kernel or cancel its start."""
         await self.shutdown_kernel(kernel_id)
+
+    async def replace_elastic(self, kernel_id: str, resources: Resources) -> None:
+        """Give an attached kernel a new pod of another size; its variables are lost.
+
+        Raises
+        ------
+        ElasticError
+            There is none; the kernel is Failed with the reason.
+        """
+        km = self._kernels[kernel_id]
+        try:
+            await km.move_kernel(resources)
+        except ElasticError as error:
+            if kernel_id in self._kernels and self._record_failed_of(kernel_id):
+                self.show_dead(km, str(error))
+            raise
+        await self._connected(km, kernel_id)
+        km.elastic_reason = f"The kernel was moved to another pod with {resources}, as asked."
+        self._came_back(km, kernel_id)
+
+    def _record_failed_of(self, kernel_id: str) -> bool:
+        assert self.elastic is not None
+        kernel = self.elastic.cluster.kernels().get(kernel_id)
+        return kernel is not None and kernel.phase is KernelPhase.FAILED
 
     async def start_elastic(self, kernel: Kernel, *, wait: bool) -> Kernel:
         """Start a kernel that was asked for through our API, by way of :meth:`start_kernel`.

@@ -23,6 +23,7 @@ from traitlets import Dict, Unicode
 
 from ..errors import Conflict, ElasticError, Gone, NotRunning, UnknownKernel
 from ..model import KernelPhase, PodPhase
+from ..resources import Resources
 from ..templates import parse_template
 from .launcher import StartArgs, environment
 from .lone import lone_thread
@@ -117,12 +118,23 @@ class ElasticProvisioner(KernelProvisionerBase):
             raise
         return self._started(launched.connection)
 
-    async def relaunch(self, env: dict[str, str], cwd: str | None) -> dict[str, Any]:
-        """A new pod for the same kernel, whose pod is gone. Returns the new connection."""
-        return await self._with_service(lambda service: self._relaunch(service, env, cwd))
+    async def relaunch(
+        self, env: dict[str, str], cwd: str | None, *, resources: Resources | None = None
+    ) -> dict[str, Any]:
+        """A new pod, of another size if one is given, for the same kernel.
+
+        Returns the new connection.
+        """
+        return await self._with_service(
+            lambda service: self._relaunch(service, env, cwd, resources)
+        )
 
     async def _relaunch(
-        self, service: ElasticService, env: dict[str, str], cwd: str | None
+        self,
+        service: ElasticService,
+        env: dict[str, str],
+        cwd: str | None,
+        resources: Resources | None,
     ) -> dict[str, Any]:
         kernel = service.launcher.kernel(self.kernel_id)
         args = StartArgs(
@@ -131,7 +143,7 @@ class ElasticProvisioner(KernelProvisionerBase):
             cwd=cwd,
         )
         template = service.template(kernel.template)
-        launched = await service.launcher.relaunch(kernel, template, args)
+        launched = await service.launcher.relaunch(kernel, template, args, resources=resources)
         return self._started(launched.connection)
 
     async def _restart_in_place(

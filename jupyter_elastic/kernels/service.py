@@ -23,6 +23,7 @@ from ..errors import (
     Conflict,
     ElasticError,
     Forbidden,
+    NotRunning,
     ResizeUnsupported,
     StartCancelled,
     UnknownKernel,
@@ -48,6 +49,9 @@ class Host(Protocol):
 
     async def stop_elastic(self, kernel_id: str) -> None:
         """End an attached kernel or cancel its start."""
+
+    async def replace_elastic(self, kernel_id: str, resources: Resources) -> None:
+        """Give an attached kernel a new pod of another size; its variables are lost."""
 
     def is_attached(self, kernel_id: str) -> bool:
         """Whether the manager holds the kernel."""
@@ -286,29 +290,59 @@ class ElasticService:
         return kernel
 
     async def change_kernel(
-        self, kernel_id: str, *, wish: dict[str, Any] | None = None, name: str | None = None
+        self,
+        kernel_id: str,
+        *,
+        wish: dict[str, Any] | None = None,
+        name: str | None = None,
+        replace_pod: bool = False,
     ) -> Kernel:
         """Resize and/or rename.
 
+        With ``replace_pod`` the kernel gets another pod of that size, which can have other GPUs
+        and be on another node, and loses its variables; whoever asks must know.
+
         Raises
         ------
-        OutOfRange, BadQuantity, QuotaFull, ShrinkUnderUse, ResizeUnsupported, NotRunning
+        OutOfRange, BadQuantity, QuotaFull, ShrinkUnderUse, ResizeUnsupported, NoNodeFits,
+        NotRunning
             Nothing was changed.
         """
         kernel = self.launcher.kernel(kernel_id)
         if wish:
             offered = self.template(kernel.template)
             resources = resolve_wish(offered, wish, kernel.resources)
-            if resources.gpu != kernel.resources.gpu:
+            if replace_pod:
+                kernel = await self._replace_pod(kernel, offered, resources)
+            elif resources.gpu != kernel.resources.gpu:
                 raise ResizeUnsupported(
                     "GPUs cannot be changed while a kernel runs.",
-                    "Start a new kernel with the GPUs you need.",
+                    "Move the kernel to another pod with the GPUs you need; that loses its"
+                    " variables.",
                     field="gpu",
                 )
-            kernel = await self.launcher.resize(kernel_id, resources)
+            else:
+                kernel = await self.launcher.resize(kernel_id, resources)
         if name is not None:
             kernel = await self.launcher.update(kernel_id, lambda k: replace(k, name=name))
         return kernel
+
+    async def _replace_pod(
+        self, kernel: Kernel, template: Template, resources: Resources
+    ) -> Kernel:
+        if kernel.phase not in (KernelPhase.RUNNING, KernelPhase.FAILED):
+            raise NotRunning(
+                f"The kernel is {kernel.phase.value}; it can be moved once it runs.",
+                "Wait until it runs.",
+            )
+        kernel_id = kernel.kernel_id
+        if self.host is not None and self.host.is_attached(kernel_id):
+            await self.host.replace_elastic(kernel_id, resources)
+        else:
+            await self.launcher.relaunch(
+                kernel, template, self.takeover.args(), resources=resources
+            )
+        return self.launcher.kernel(kernel_id)
 
     async def stop_kernel(self, kernel_id: str) -> None:
         """End a kernel or cancel its start. Idempotent."""

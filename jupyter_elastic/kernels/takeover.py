@@ -137,13 +137,14 @@ class Takeover:
             await self._launcher.give_up(kernel_id, error)
             return
         try:
-            await self._launcher.launch(replace(kernel, resources=offered), template, self._args())
+            await self._launcher.launch(replace(kernel, resources=offered), template, self.args())
         except (Conflict, StartCancelled):
             self._log.debug("Kernel %s was ended, or started by somebody else.", kernel_id)
         except ElasticError as error:
             self._log.warning("Kernel %s could not be started: %s", kernel_id, error)
 
-    def _args(self) -> StartArgs:
+    def args(self) -> StartArgs:
+        """What a kernel is given that nobody has a notebook for here."""
         curve = None
         if self._encrypt and zmq.has("curve"):
             public, secret = zmq.curve_keypair()

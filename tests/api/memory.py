@@ -136,7 +136,7 @@ class MemoryCluster(Cluster):
             )
         )
 
-    async def wait_pod(self, name: str, timeout: float) -> Pod:
+    async def wait_pod(self, name: str, timeout: float, *, tell: Any = None) -> Pod:
         return self._pods[name]
 
     async def claim_pod(self, pod: Pod, kernel: Kernel) -> Pod:
@@ -145,7 +145,9 @@ class MemoryCluster(Cluster):
         claimed = replace(pod, phase=PodPhase.CLAIMED, kernel_id=kernel.kernel_id)
         return self.put_pod(claimed)
 
-    async def resize_pod(self, pod: Pod, resources: Resources) -> Pod:
+    async def resize_pod(
+        self, pod: Pod, resources: Resources, *, wait: bool = True, tell: Any = None
+    ) -> Pod:
         if resources.memory > TOTAL.memory:
             raise QuotaFull(f"memory: {resources} asked, {TOTAL} there.")
         return self.put_pod(replace(self._pods[pod.name], resources=resources))

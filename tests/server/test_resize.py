@@ -172,3 +172,30 @@ def test_weaker_means_are_declared_and_work(home: Path) -> None:
             await server.stop()
 
     asyncio.run(scenario())
+
+
+def test_another_pod_of_another_size_when_asked_for(home: Path) -> None:
+    """The kernel keeps its id and its notebook, and says why its variables are gone."""
+
+    async def scenario() -> None:
+        server = await start_server(home, config(pool=1))
+        try:
+            kernel_id = await start(server)
+            before = await kernel(server, kernel_id)
+            channel = await server.connect(kernel_id)
+            assert await channel.execute("x = 1; x") == "1"
+            after = await server.request(
+                "PATCH",
+                f"/elastic/api/kernels/{kernel_id}",
+                {"resources": {"memory": "300Mi"}, "replace": True},
+            )
+            assert after["pod"] != before["pod"]
+            assert (after["phase"], after["actual"]["memory"]) == ("Running", "300Mi")
+            assert after["restarts"] == 1
+            channel = await server.connect(kernel_id)
+            with pytest.raises(RuntimeError, match="'x' is not defined"):
+                await channel.execute("x")
+        finally:
+            await server.stop()
+
+    asyncio.run(scenario())

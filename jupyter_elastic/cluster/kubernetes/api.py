@@ -101,7 +101,7 @@ class KubeApi:
         return cls(found, qps=qps, burst=burst)
 
     async def close(self) -> None:
-        """End all connections; requests under way fail. Idempotent."""
+        """End all connections; requests under way fail, and so do later ones. Idempotent."""
         await self._session.close()
         await self._streams.close()
 
@@ -287,6 +287,8 @@ class KubeApi:
 
     async def _admit(self, about: Target) -> None:
         await self._budget.take()
+        if self._session.closed:
+            raise ApiUnreachable("The connection to the Kubernetes API was closed.")
         self.requests[about.verb, about.resource] += 1
 
     async def _attempt(

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import BadQuantity
-from ...model import Capacity, Pod
+from ...model import UNLIMITED, Capacity, Pod
 from ...resources import Resources, parse_cpu, parse_memory
 from .. import room
 from .objects import QuotaObject
-
-UNLIMITED = 2**53
-"""Stands for "nobody set a limit": what JSON's numbers still say exactly."""
 
 _CPU = ("requests.cpu", "cpu", "limits.cpu")
 _MEMORY = ("requests.memory", "memory", "limits.memory")

@@ -26,13 +26,23 @@ from ...errors import (
 from ...model import PodPhase
 from ...resources import show_memory
 from . import wording
-from .facts import amounts, annotation, condition, container, granted, image, label_of
+from .facts import (
+    amounts,
+    annotation,
+    condition,
+    container,
+    granted,
+    image,
+    label_of,
+    unreachable,
+)
 from .objects import ContainerStatus, PodObject, Terminated
 
 _MISSING = re.compile(r"No module named '?(zmq|ipykernel|tornado|jupyter_client)\b")
 _NO_PROGRAM = re.compile(
-    r"executable file not found|no such file or directory|exec format error|permission denied",
-    re.IGNORECASE,
+    r"(?:exec: .*|^)(?P<cause>executable file not found|no such file or directory|permission denied)"
+    r"|(?P<format>exec format error)",
+    re.IGNORECASE | re.DOTALL,
 )
 _LOW_ON = re.compile(r"low on resource: ([\w-]+)")
 _USED = re.compile(r"was using (\w+), request is (\w+)")
@@ -118,9 +128,9 @@ def ended_by_cluster(obj: PodObject) -> PodFailed | None:
     if status == "NodeLost" or why == "DeletionByPodGC":
         return NodeLost("The pod's node does not exist any more; the kernel is lost with it.")
     if why == "DeletionByTaintManager":
-        return NodeLost(
-            "The pod's node cannot be reached, or was told to let its pods go; the kernel ended."
-        )
+        if unreachable(obj):
+            return NodeLost("The pod's node does not answer any more; the kernel is lost with it.")
+        return Evicted("The pod's node was told to let its pods go (by a taint).")
     if why == "EvictionByEvictionAPI":
         return Evicted("The pod was evicted, as when its node is emptied for maintenance.")
     if why == "TerminationByKubelet":
@@ -144,8 +154,8 @@ def explain_exit(obj: PodObject, ended: Terminated) -> ElasticError:
             "Build it with: python -m pip install pyzmq ipykernel",
             field="image",
         )
-    if ended.reason in ("StartError", "ContainerCannotRun") and _NO_PROGRAM.search(ended.message):
-        return no_program(obj, ended.message)
+    if ended.reason in ("StartError", "ContainerCannotRun"):
+        return explain_start(obj, ended.message)
     if ended.reason == "OOMKilled":
         memory = wording.read_memory(amounts(obj).limits.get("memory"))
         return AgentFailed(
@@ -162,20 +172,21 @@ def explain_exit(obj: PodObject, ended: Terminated) -> ElasticError:
     )
 
 
-def no_program(obj: PodObject, said: str) -> BadInterpreter:
-    """The container's program cannot be run: the image has no such Python."""
-    program = re.search(r'exec: "([^"]{1,120})"', said)
-    name = program[1] if program else "the template's interpreter"
-    return BadInterpreter(
-        f"The image {image(obj)} cannot run {name} ({_cause(said)}).",
-        "Name an interpreter in the template that the image has, with pyzmq and ipykernel.",
-        field="interpreter",
+def explain_start(obj: PodObject, said: str) -> BadInterpreter | AgentFailed:
+    """Why a container could not even be started; most likely the image has no such Python."""
+    if found := _NO_PROGRAM.search(said):
+        program = re.search(r'exec: "([^"]{1,120})"', said)
+        name = program[1] if program else "the template's interpreter"
+        cause = (found["cause"] or found["format"]).lower()
+        return BadInterpreter(
+            f"The image {image(obj)} cannot run {name} ({cause}).",
+            "Name an interpreter in the template that the image has, with pyzmq and ipykernel.",
+            field="interpreter",
+        )
+    quoted = wording.innermost(said)
+    return AgentFailed(
+        "The pod's container cannot be started" + (f": {quoted}." if quoted else ".")
     )
-
-
-def _cause(said: str) -> str:
-    found = _NO_PROGRAM.search(said)
-    return found[0].lower() if found else wording.clip(said, 80)
 
 
 def _coming(status: ContainerStatus) -> bool:

@@ -93,9 +93,7 @@ def unreachable(obj: PodObject) -> bool:
     container.
     """
     ready = condition(obj, "Ready")
-    return bool(
-        ready and ready.status != "True" and not ready.reason and container(obj).state.running
-    )
+    return bool(ready and ready.status != "True" and not ready.reason and container(obj).ready)
 
 
 def _without_overhead(given: Amounts, obj: PodObject) -> Resources:

@@ -11,7 +11,7 @@ import re
 import msgspec
 
 from ...errors import (
-    AgentFailed,
+    BadInterpreter,
     ElasticError,
     ImageForbidden,
     ImageNotFound,
@@ -19,7 +19,7 @@ from ...errors import (
     Unschedulable,
 )
 from . import wording
-from .ending import explain_exit, no_program
+from .ending import explain_exit, explain_start
 from .facts import amounts, container, image
 from .objects import PodObject, Terminated
 
@@ -43,22 +43,18 @@ AGENT_MAP = "jupyter-elastic-agent-"
 
 _UNREACHABLE = re.compile(
     r"no such host|dial (?:tcp|udp)|i/o timeout|connection (?:refused|reset)|TLS handshake"
-    r"|x509|deadline exceeded|server misbehaving|unexpected EOF|temporarily unavailable"
-    r"|50[0234] |toomanyrequests|429",
+    r"|network is unreachable|x509|deadline exceeded|server misbehaving|unexpected EOF"
+    r"|temporarily unavailable|toomanyrequests|\b(?:50[0234]|429)\b",
     re.IGNORECASE,
 )
 _PLATFORM = re.compile(r"no match for platform|no matching manifest", re.IGNORECASE)
 _FORBIDDEN = re.compile(
-    r"unauthorized|401|403|forbidden|denied|authentication|no basic auth|authorization failed"
+    r"unauthorized|\b40[13]\b|forbidden|denied|authentication|no basic auth|authorization failed"
     r"|insufficient_scope",
     re.IGNORECASE,
 )
 _ABSENT = re.compile(
     r"not found|NotFound|manifest unknown|name unknown|does not exist|not present|no such image",
-    re.IGNORECASE,
-)
-_NO_PROGRAM = re.compile(
-    r"executable file not found|exec: .*(?:no such file|permission denied)|exec format error",
     re.IGNORECASE,
 )
 _CONFIG = re.compile(
@@ -80,6 +76,7 @@ _IMAGE = frozenset(
     }
 )
 _NODES = re.compile(r"(\d+) (.+?)(?=, \d+ |\.(?:\s|$)|$)")
+_CLAIM = re.compile(r'persistentvolumeclaim "([\w.-]+)" not found', re.IGNORECASE)
 _TAINT = re.compile(r"\{([^}:=\s]+)")
 _CAUSES = (
     (re.compile(r"Insufficient ([\w./-]+)"), ""),
@@ -125,13 +122,13 @@ def of_event(obj: PodObject, reason: str, said: str) -> Obstacle | None:
         if missing := _CONFIG.search(said):
             return _missing(obj, missing)
         error = PodFailed(
-            f"A volume of the pod cannot be mounted: {wording.clip(_tail(said))}.",
+            f"A volume of the pod cannot be mounted: {wording.innermost(said, 200)}.",
             "Check the template's volumes.",
         )
         return Obstacle(error, False)
     if reason == "FailedCreatePodSandBox":
         return Obstacle(
-            PodFailed(f"The node cannot make the pod's sandbox: {wording.clip(_tail(said))}."),
+            PodFailed(f"The node cannot make the pod's sandbox: {wording.innermost(said, 200)}."),
             False,
         )
     return None
@@ -142,10 +139,13 @@ def unschedulable(obj: PodObject, said: str, scaling: str = "") -> Unschedulable
 
     ``scaling`` is why a cluster that can add nodes does not.
     """
-    said = said.split("preemption:")[0]
-    clauses, lacking = [], []
     total = re.search(r"\d+/(\d+) nodes", said)
-    for number, cause in _NODES.findall(said.split("available:", 1)[-1]):
+    said = said.split("preemption:")[0].split("available:", 1)[-1].strip()
+    if claim := _CLAIM.search(said):
+        text = f"The persistent volume claim {claim[1]} does not exist in the pod's namespace."
+        return Unschedulable(text, "Create it, or take it out of the template's volumes.")
+    clauses, lacking = [], []
+    for number, cause in _NODES.findall(said):
         for pattern, words in _CAUSES:
             if found := pattern.search(cause):
                 if found.lastindex:
@@ -197,6 +197,8 @@ def told(step: str, said: str) -> str:
 
 def _image(obj: PodObject, reason: str, said: str) -> Obstacle:
     name = image(obj)
+    # Names of images may hold any of the words that are looked for.
+    said = re.sub(r'"[^"]*"', "", said).replace(name, "the image")
     error: PodFailed
     if reason == "InvalidImageName":
         return Obstacle(ImageNotFound(f"The image's name {name!r} cannot be read."), True)
@@ -222,18 +224,18 @@ def _image(obj: PodObject, reason: str, said: str) -> Obstacle:
     if _UNREACHABLE.search(said):
         error = PodFailed(
             f"The registry of the image {name} does not answer as it should: "
-            f"{wording.clip(_tail(said), 120)}.",
+            f"{wording.innermost(said)}.",
             "It is tried again by itself; check the registry if it stays so.",
         )
         return Obstacle(error, False, 120)
     if _FORBIDDEN.search(said):
         text = f"The registry does not let this cluster pull the image {name}"
-        if "does not exist" in said:
+        if "does not exist" in said:  # registries do not tell strangers which
             text += ", or has no such image"
         return Obstacle(ImageForbidden(text + "."), True)
     if _ABSENT.search(said):
         return Obstacle(ImageNotFound(f"The registry has no image {name}."), True)
-    quoted = wording.clip(_tail(said), 120)
+    quoted = wording.innermost(said)
     text = f"The image {name} cannot be pulled" + (f": {quoted}." if quoted else ".")
     return Obstacle(PodFailed(text, "It is tried again by itself."), False, 120)
 
@@ -276,20 +278,8 @@ def _missing(obj: PodObject, found: re.Match[str]) -> Obstacle:
 
 
 def _start(obj: PodObject, said: str) -> Obstacle:
-    if _NO_PROGRAM.search(said):
-        return Obstacle(no_program(obj, said), True)
-    quoted = wording.clip(_tail(said))
-    text = "The container cannot be started" + (f": {quoted}." if quoted else ".")
-    return Obstacle(AgentFailed(text), False, 30)
-
-
-def _tail(said: str) -> str:
-    """The innermost cause of "failed to x: failed to y: the cause"."""
-    parts = [part for part in re.split(r":\s+", said.strip()) if part and part != "unknown"]
-    tail = parts[-1:] if parts else [said]
-    if len(parts) > 1 and len(tail[0]) < 40:
-        tail = parts[-2:]
-    return ": ".join(tail)
+    error = explain_start(obj, said)
+    return Obstacle(error, isinstance(error, BadInterpreter), 30)
 
 
 # -- nodes -----------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ from ...errors import (
     ShrinkUnderUse,
     Unsupported,
 )
-from .objects import PodObject
+from .objects import EventObject, PodObject
 from .resize_status import Observation, Size, State, Wanted, in_force, observe, same_cpu
 
 __all__ = [
@@ -171,9 +171,10 @@ class Refused(Event, frozen=True):
 
 
 class Seen(Event, frozen=True):
-    """The pod as the watch shows it."""
+    """The pod as the watch shows it; its events, oldest first, where they are known."""
 
     pod: PodObject
+    events: tuple[EventObject, ...] = ()
 
 
 class EnforcedByAgent(Event, frozen=True):
@@ -359,7 +360,7 @@ class Resizing:
     def _saw(self, event: Seen, now: float) -> tuple[Action, ...]:
         if self.state is State.ASKED:
             return ()  # which generation is ours is known with the answer
-        seen = observe(self.wanted, event.pod)
+        seen = observe(self.wanted, event.pod, event.events)
         if seen.state is State.GONE:
             return self._gone(event, now, seen.message)
         if not self._followed or seen.state is State.SUBMITTED:  # being reverted; an old view
@@ -372,8 +373,9 @@ class Resizing:
             return (*told, Finish())
         if seen.state is State.SUPERSEDED:
             return (*told, GiveUp(Conflict(seen.message)))
-        if seen.state in (State.INFEASIBLE, State.LOST):
-            return (*told, *self._fail(event, now, seen.error or NoNodeFits(seen.message)))
+        final = seen.state in (State.INFEASIBLE, State.LOST)
+        if seen.error and (final or isinstance(seen.error, ShrinkUnderUse)):
+            return (*told, *self._fail(event, now, seen.error))
         return told
 
     # -- steps -----------------------------------------------------------------------------

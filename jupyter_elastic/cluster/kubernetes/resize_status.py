@@ -10,6 +10,7 @@ what the container's status shows. Quantities are compared by value: the kubelet
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 
 import msgspec
@@ -20,16 +21,16 @@ from ...errors import (
     ResizeLost,
     ResizeStuck,
     ResizeUnsupported,
-    ShrinkUnderUse,
 )
-from ...resources import show_memory
+from ..room import shrink_refusal
 from . import wording
-from .facts import amounts, container
-from .objects import Amounts, Condition, ContainerStatus, PodObject
+from .facts import amounts, container, overhead
+from .objects import Amounts, Condition, ContainerStatus, EventObject, PodObject
 
 LEAST_CPU = 10
 """Millicores below which a kernel cannot hold a limit; the kubelet reports this instead."""
 
+_GENERATION = re.compile(r'"generation":(\d+)')
 _UNDER_USE = re.compile(r"memory limit \((\d+)\) below current usage \((\d+)\)")
 
 
@@ -109,8 +110,11 @@ class Observation(msgspec.Struct, frozen=True):
     error: ElasticError | None = None
 
 
-def observe(want: Wanted, pod: PodObject) -> Observation:
-    """Read a pod's status. Never a state that only our own doing leads to."""
+def observe(want: Wanted, pod: PodObject, events: Sequence[EventObject] = ()) -> Observation:
+    """Read a pod's status. Never a state that only our own doing leads to.
+
+    ``events`` may be left out: they tell 12 s sooner that the kubelet cannot lower memory.
+    """
     meta, status = pod.metadata, container(pod)
     if meta.deletion_timestamp or pod.status.phase in ("Succeeded", "Failed"):
         return Observation(State.GONE, "The pod ended while it was resized.")
@@ -129,9 +133,9 @@ def observe(want: Wanted, pod: PodObject) -> Observation:
         return Observation(State.DEFERRED, message, NoNodeFits(message))
     if progress := _condition(pod, "PodResizeInProgress", want.generation):
         if progress.reason == "Error":
-            error = blocked(progress.message)
-            return Observation(State.BLOCKED, error.message, error)
-        return _IN_PROGRESS
+            return _blocked(progress.message, pod)
+        said = _error_event(events, want.generation)
+        return _blocked(said, pod) if said else _IN_PROGRESS
     if looked is not None and looked < want.generation:
         return _SUBMITTED
     if _same(in_force(pod), want.size, status):
@@ -179,14 +183,14 @@ def infeasible(said: str) -> ElasticError:
     )
 
 
-def blocked(said: str) -> ElasticError:
-    """The error of a resize that the kubelet cannot put in force."""
+def blocked(said: str, overhead: int = 0) -> ElasticError:
+    """The error of a resize that the kubelet cannot put in force.
+
+    ``overhead`` are the bytes of the figures in it that are the agent's.
+    """
     if under := _UNDER_USE.search(said):
-        limit, use = (show_memory(int(figure)) for figure in under.groups())
-        return ShrinkUnderUse(
-            f"The pod uses {use} of memory, more than the limit of {limit} that was asked for.",
-            "Free memory in the kernel, or restart it, then try again.",
-        )
+        limit, use = (max(0, int(figure) - overhead) for figure in under.groups())
+        return shrink_refusal(use, limit)
     return ResizeStuck(
         "The pod's node accepted the new size, but cannot put it in force"
         + (f": {wording.clip(said)}." if said else ".")
@@ -195,6 +199,21 @@ def blocked(said: str) -> ElasticError:
 
 _SUBMITTED = Observation(State.SUBMITTED, "The cluster accepted the size.")
 _IN_PROGRESS = Observation(State.IN_PROGRESS, "The pod's node is changing the limits.")
+
+
+def _blocked(said: str, pod: PodObject) -> Observation:
+    error = blocked(said, overhead(pod))
+    return Observation(State.BLOCKED, error.message, error)
+
+
+def _error_event(events: Sequence[EventObject], generation: int) -> str:
+    """What the kubelet said last of this resize, if that is an error."""
+    for event in reversed(events):
+        if event.reason in ("ResizeError", "ResizeStarted", "ResizeCompleted"):
+            about = _GENERATION.search(event.message)
+            if about and int(about[1]) >= generation:
+                return event.message if event.reason == "ResizeError" else ""
+    return ""
 
 
 def _lost(want: Wanted, status: ContainerStatus) -> Observation | None:

@@ -90,6 +90,15 @@ def clip(message: str, longest: int = LONGEST) -> str:
     return message[: longest - 3].rsplit(" ", 1)[0].rstrip(".,;: ") + "..."
 
 
+def innermost(message: str, longest: int = 120) -> str:
+    """The cause in "failed to x: failed to y: the cause", as it may be quoted."""
+    parts = [part for part in re.split(r":\s+", message.strip()) if part and part != "unknown"]
+    tail = parts[-1:]
+    if len(parts) > 1 and len(tail[0]) < 40:  # too short to be understood alone
+        tail = parts[-2:]
+    return clip(": ".join(tail), longest)
+
+
 def last_words(text: str, lines: int = 6, longest: int = 600) -> str:
     """The end of a log, where the cause is."""
     kept = [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
