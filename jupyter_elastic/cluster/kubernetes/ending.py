@@ -40,7 +40,8 @@ from .objects import ContainerStatus, PodObject, Terminated
 
 _MISSING = re.compile(r"No module named '?(zmq|ipykernel|tornado|jupyter_client)\b")
 _NO_PROGRAM = re.compile(
-    r"(?:exec: .*|^)(?P<cause>executable file not found|no such file or directory|permission denied)"
+    r"(?:exec: .*|^)"
+    r"(?P<cause>executable file not found|no such file or directory|permission denied)"
     r"|(?P<format>exec format error)",
     re.IGNORECASE | re.DOTALL,
 )

@@ -342,8 +342,21 @@ DELETED = {"deletionTimestamp": "2026-01-01T00:01:00Z"}
                 "metadata": DELETED,
                 "status": {"conditions": [condition("DisruptionTarget", "DeletionByTaintManager")]},
             },
+            "Evicted",
+            "told to let its pods go",
+        ),
+        (
+            {
+                "metadata": DELETED,
+                "status": {
+                    "conditions": [
+                        {"type": "Ready", "status": "False"},
+                        condition("DisruptionTarget", "DeletionByTaintManager"),
+                    ]
+                },
+            },
             "NodeLost",
-            "cannot be reached",
+            "does not answer any more",
         ),
         (
             {

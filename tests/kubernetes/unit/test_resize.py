@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_elastic.cluster.kubernetes.objects import PodObject
+from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
 from jupyter_elastic.cluster.kubernetes.resize import (
     TERMINAL,
     TRANSITIONS,
@@ -45,7 +46,7 @@ from jupyter_elastic.errors import (
     Unsupported,
 )
 
-from .objects import MIB, SIZE, condition, ended, pod, running
+from .objects import MIB, SIZE, condition, ended, event, pod, running
 
 OLD = Size(cpu_request=1000, cpu_limit=1050, memory_request=256 * MIB, memory_limit=256 * MIB)
 NEW = Size(cpu_request=2000, cpu_limit=2050, memory_request=2**30, memory_limit=2**30)
@@ -391,14 +392,37 @@ def test_trying_again_for_ever_is_stuck_too() -> None:
     assert story.tick(2).last[-1] == Revert(OLD)
 
 
+UNDER_USE = (
+    "cannot decrease memory limits: [attempting to set pod memory limit (134217728) below current "
+    'usage (314572800), attempting to set container "kernel" memory limit (134217728) below '
+    "current usage (314572800)]"
+)
+
+
 @pytest.mark.parametrize("policy", [POLICY, FRESH])
 def test_memory_that_is_in_use_cannot_be_taken_away(policy: Policy) -> None:
-    said = "attempting to set pod memory limit (134217728) below current usage (314572800)"
-    story = Story(policy).accepted().do(Seen, pod=in_progress("Error", said))
-    assert story.machine.state is State.BLOCKED
-    story.tick(20).do(Accepted, generation=5)  # another pod would be as full
+    story = Story(policy).accepted().do(Seen, pod=in_progress("Error", UNDER_USE))
+    assert story.last[-1] == Revert(OLD)  # another pod would be as full, and waiting is no help
+    story.do(Accepted, generation=5)
     assert isinstance(story.error, ShrinkUnderUse)
-    assert "uses 300 MiB of memory, more than the limit of 128 MiB" in story.error.message
+    # 64 MiB are the agent's:
+    assert "uses 236 MiB of memory now; 64 MiB would be too little" in story.error.message
+    assert "at least" in story.error.remedy
+
+
+def told(reason: str, generation: int, error: str = "") -> EventObject:
+    detail = {"containers": [], "generation": generation, "error": error}
+    text = json.dumps(detail, separators=(",", ":"))
+    return event(reason, f"Pod resize: {text}")
+
+
+def test_the_event_says_sooner_that_memory_is_in_use() -> None:
+    before = (told("ResizeError", 3, UNDER_USE), told("ResizeStarted", 4))
+    story = at(State.SUBMITTED).do(Seen, pod=in_progress(), events=before)
+    assert story.machine.state is State.IN_PROGRESS
+    story.do(Seen, pod=in_progress(), events=(*before, told("ResizeError", 4, UNDER_USE)))
+    assert story.last[-1] == Revert(OLD)
+    assert isinstance(story.machine.failure, ShrinkUnderUse)
 
 
 # -- others ------------------------------------------------------------------------------------
@@ -508,13 +532,13 @@ def test_any_sequence_comes_to_one_end(events: list[tuple[Event, float]], fresh:
     machine = Resizing(pod(), NEW, policy, 0.0)
     now, ends = 0.0, 0
     ticks = [(Tick(cause="end"), 100.0)] * 3
-    for event, pause in events + ticks:
+    for happening, pause in events + ticks:
         now += pause
         over = machine.over
         try:
-            actions = machine.advance(event, now)
+            actions = machine.advance(happening, now)
         except InvalidTransition:
-            assert isinstance(event, (Accepted, Refused))  # ours to send; the rest never raises
+            assert isinstance(happening, (Accepted, Refused))  # ours to send; the rest never raises
             continue
         assert not (over and actions)
         for action in actions:
