@@ -39,9 +39,10 @@ def failure(code: int, reason: str = "", message: str = "", **more: Any) -> Answ
     return answer
 
 
-async def hang(_request: web.Request) -> web.StreamResponse:
-    """No answer at all."""
-    await asyncio.sleep(60)
+async def hang(request: web.Request) -> web.StreamResponse:
+    """No answer at all, until the client gives up."""
+    while request.transport is not None:
+        await asyncio.sleep(0.01)
     return web.Response()
 
 

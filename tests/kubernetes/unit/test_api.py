@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -513,7 +512,7 @@ async def test_a_watch_ends_when_the_server_ends_it(tmp_path: Path) -> None:
         async for line in api.watch(PODS, {"resourceVersion": "0"}):
             got.append(json.loads(line)["type"])
             fake.end_watches()
-        assert got == ["ADDED"]
+        assert got == ["ADDED", "BOOKMARK"]
         assert api.requests == {("watch", "pods"): 1}
 
 
@@ -533,6 +532,12 @@ async def test_watches_leave_connections_for_requests(tmp_path: Path) -> None:
 async def test_after_the_end_nothing_is_sent(tmp_path: Path) -> None:
     async with connected(tmp_path) as (fake, api):
         await api.close()
-        with pytest.raises((RuntimeError, aiohttp.ClientError, ApiUnreachable)):
-            await api.request("POST", PODS, body={})
+        await api.close()
+        for asked in (
+            api.request("POST", PODS, body={}),
+            api.watch(PODS).__anext__(),
+            api.websocket(f"{PODS}/a/portforward", {}, []),
+        ):
+            with pytest.raises(ApiUnreachable, match="closed"):
+                await asked
         assert not fake.seen
