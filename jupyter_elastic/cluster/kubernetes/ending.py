@@ -169,7 +169,7 @@ def explain_exit(obj: PodObject, ended: Terminated) -> ElasticError:
     how = f"killed by signal {signal}" if signal else f"exit code {ended.exit_code}"
     return AgentFailed(
         f"The agent of pod {obj.metadata.name} ended before it was up ({how})."
-        + (f" Its last words: {last}" if last else " It said nothing."),
+        + (f" Its last words: {wording.sentence(last)}" if last else " It said nothing."),
     )
 
 

@@ -18,6 +18,7 @@ from ...errors import (
     PodFailed,
     Unschedulable,
 )
+from ...resources import show_memory
 from . import wording
 from .ending import explain_exit, explain_start
 from .facts import amounts, container, image
@@ -79,14 +80,15 @@ _NODES = re.compile(r"(\d+) (.+?)(?=, \d+ |\.(?:\s|$)|$)")
 _CLAIM = re.compile(r'persistentvolumeclaim "([\w.-]+)" not found', re.IGNORECASE)
 _TAINT = re.compile(r"\{([^}:=\s]+)")
 _CAUSES = (
-    (re.compile(r"Insufficient ([\w./-]+)"), ""),
-    (re.compile(r"Too many pods", re.I), "hold as many pods as they may"),
-    (re.compile(r"untolerated taint"), "do not take such pods (taint{})"),
-    (re.compile(r"node affinity|node selector|affinity/selector"), "are not of the wanted kind"),
-    (re.compile(r"unschedulable"), "are closed for new pods"),
-    (re.compile(r"topology spread"), "hold too many pods of this template already"),
-    (re.compile(r"volume node affinity|volume"), "cannot have the pod's volumes"),
+    (re.compile(r"Insufficient ([\w./-]+)"), "without enough"),
+    (re.compile(r"Too many pods", re.IGNORECASE), "with as many pods as it may have"),
+    (re.compile(r"untolerated taint"), "closed by a taint"),
+    (re.compile(r"node affinity|node selector|affinity/selector"), "of another kind"),
+    (re.compile(r"unschedulable"), "closed for new pods"),
+    (re.compile(r"topology spread"), "with too many such pods"),
+    (re.compile(r"volume"), "that cannot have the pod's volumes"),
 )
+"""In a list of nodes: "2 closed for new pods"."""
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -150,16 +152,19 @@ def unschedulable(obj: PodObject, said: str, scaling: str = "") -> Unschedulable
             if found := pattern.search(cause):
                 if found.lastindex:
                     lacking.append(found[1])
-                    words = f"have too little {_name(found[1])} free"
-                taint = _TAINT.search(cause)
-                clauses.append(f"{number} {words.format(f' {taint[1]}' if taint else '')}")
+                    words = f"{words} {_name(found[1])}"
+                elif taint := _TAINT.search(cause):
+                    words = f"closed by the taint {taint[1]}"
+                clauses.append(f"{number} {words}")
                 break
         else:
             clauses.append(f"{number} {wording.clip(cause, 80)}")
     needs = _needs(obj, lacking)
-    text = "No node can take the pod now" + (f", which needs {needs}" if needs else "")
+    text = (
+        f"No node has room for the pod, which needs {needs}" if needs else "No node takes the pod"
+    )
     if clauses:
-        text += f" (of {total[1]} nodes " if total else " ("
+        text += f" (of {total[1]} nodes: " if total else " ("
         text += ", ".join(clauses) + ")"
     elif said:
         text += f" ({wording.clip(said)})"
@@ -188,7 +193,7 @@ def told(step: str, said: str) -> str:
     if took:
         span = float(took[1]) / (1000 if took[2] == "ms" else 1)
         text += f" ({span:.1f} s"
-        text += f", {wording.show('image', int(size[1]))})" if size else ")"
+        text += f", {show_memory(int(size[1]))})" if size else ")"
     return text + "."
 
 
@@ -268,11 +273,15 @@ def _missing(obj: PodObject, found: re.Match[str]) -> Obstacle:
     name, key = found["name"] or found["in"], found["key"] or found["key2"]
     if name == obj.metadata.name or (name or "").startswith(AGENT_MAP):
         # Ours, and made in the same moments as the pod.
-        return Obstacle(PodFailed(f"The pod waits for its {kind} {name}."), False, 30)
+        error = PodFailed(
+            f"The pod waits for its {kind} {name}.",
+            "If that does not appear, whoever made the pod was interrupted: start again.",
+        )
+        return Obstacle(error, False, 30)
     what = f"The {kind} {name}" if name else f"A {kind}"
     text = f"{what} has no key {key}" if key else f"{what} does not exist in the pod's namespace"
     error = PodFailed(
-        f"{text}.", f"Create it, or remove it from the template: it is a {kind} there."
+        f"{text}.", "Create it, or take it out of the template's environment and volumes."
     )
     return Obstacle(error, True)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ...errors import BadQuantity
-from ...resources import GIB, KIB, MIB, parse_cpu, parse_memory
+from ...resources import parse_cpu, parse_memory, show_memory
 
 LONGEST = 200
 """Characters of a foreign message that are quoted."""
@@ -25,7 +25,9 @@ _NOISE = (
     (re.compile(r"\b(?:rpc error: code = \w+ desc = )"), ""),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "..."),
     (re.compile(r"\b(?:sha256:)?[0-9a-f]{16,64}\b"), "..."),
-    (re.compile(r"\bdial \w+ \S+: "), ""),
+    (re.compile(r"\bdial \w+ [\w.:\[\]-]+: "), ""),
+    (re.compile(r" on \d+(?:\.\d+){3}(?::\d+)?"), ""),
+    (re.compile(r"\b\d+(?:\.\d+){3}(?::\d+)?\b"), "..."),
     (re.compile(r"\s+"), " "),
 )
 
@@ -55,29 +57,26 @@ def shortages(message: str) -> Iterator[Shortage]:
 def show_shortage(shortage: Shortage) -> str:
     """A clause for a sentence: ``5 CPU, where the node has 2``."""
     amount = show(shortage.resource, shortage.requested)
-    total = show(shortage.resource, shortage.capacity)
+    total = figure(shortage.resource, shortage.capacity)
     if shortage.used is None:
         return f"{amount}, where the node has {total}"
-    free = show(shortage.resource, max(0, shortage.capacity - shortage.used))
+    free = figure(shortage.resource, max(0, shortage.capacity - shortage.used))
     return f"{amount}, where {free} of the node's {total} are free"
 
 
 def show(resource: str, amount: int) -> str:
-    """An amount in base units for a sentence: CPU in cores, memory in GiB or MiB.
+    """An amount in base units with its noun: ``1.5 CPU``, ``2 GiB of memory``."""
+    noun = {"cpu": "CPU", "memory": "of memory", "ephemeral-storage": "of disk"}
+    return f"{figure(resource, amount)} {noun.get(resource, resource)}"
 
-    ``image`` is the size of one, in bytes.
-    """
+
+def figure(resource: str, amount: int) -> str:
+    """An amount in base units: CPU in cores, memory and disk with a unit."""
     if resource == "cpu":
-        return f"{amount / 1000:.2f}".rstrip("0").rstrip(".") + " CPU"
-    if resource in ("memory", "ephemeral-storage", "image"):
-        if amount >= GIB:
-            text = f"{amount / GIB:.2f}".rstrip("0").rstrip(".") + " GiB"
-        elif amount >= MIB or not amount:
-            text = f"{amount / MIB:.0f} MiB"
-        else:
-            text = f"{amount / KIB:.0f} KiB"
-        return text + {"memory": " of memory", "image": ""}.get(resource, " of disk")
-    return f"{amount} {resource}"
+        return f"{amount / 1000:.2f}".rstrip("0").rstrip(".")
+    if resource in ("memory", "ephemeral-storage"):
+        return show_memory(amount)
+    return str(amount)
 
 
 def clip(message: str, longest: int = LONGEST) -> str:
@@ -107,8 +106,7 @@ def last_words(text: str, lines: int = 6, longest: int = 600) -> str:
 
 
 def sentence(text: str) -> str:
-    """Text with a capital letter and a full stop."""
-    text = text[:1].upper() + text[1:]
+    """Text with a full stop."""
     return text if text.endswith((".", "!", "?")) else text + "."
 
 

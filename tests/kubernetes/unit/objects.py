@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,13 @@ SIZE = {
 """1 CPU and 192 MiB for the kernel, 64 MiB for the agent."""
 
 
+class Sample(NamedTuple):
+    """A pod and its events."""
+
+    pod: PodObject
+    events: tuple[EventObject, ...]
+
+
 def pod(
     phase: str = "claimed",
     *,
@@ -29,6 +36,7 @@ def pod(
     status: dict[str, Any] | None = None,
     container: dict[str, Any] | None = None,
     resources: dict[str, Any] | None = None,
+    image: str = "img:1",
 ) -> PodObject:
     """A pod that runs well; ``status`` and ``container`` (its status) are laid over that."""
     sizes = SIZE if resources is None else resources
@@ -60,7 +68,7 @@ def pod(
         "spec": {
             "containers": [
                 {"name": "helper", "image": "other"},
-                {"name": "kernel", "image": "img:1", "resources": sizes},
+                {"name": "kernel", "image": image, "resources": sizes},
             ]
         },
         "status": {
@@ -108,10 +116,13 @@ def event(reason: str, message: str = "", at: str = "", kind: str = "Normal") ->
     )
 
 
-def sample(name: str) -> tuple[PodObject, tuple[EventObject, ...]]:
-    """A pod and its events as a real cluster had them, from ``data/``."""
-    content = json.loads((DATA / f"{name}.json").read_text("utf-8"))
-    return (
-        msgspec.convert(content["pod"], PodObject),
-        msgspec.convert(content.get("events", []), tuple[EventObject, ...]),
-    )
+def samples(topic: str) -> dict[str, Sample]:
+    """Pods and their events as a real cluster (1.35) had them, trimmed; from ``data/``."""
+    content = json.loads((DATA / f"{topic}.json").read_text("utf-8"))
+    return {
+        name: Sample(
+            msgspec.convert(one["pod"], PodObject),
+            msgspec.convert(one["events"], tuple[EventObject, ...]),
+        )
+        for name, one in content.items()
+    }

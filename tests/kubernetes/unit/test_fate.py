@@ -17,10 +17,10 @@ from jupyter_elastic.errors import AgentTimeout, BadInterpreter
 from jupyter_elastic.model import AgentAddress, PodPhase
 from jupyter_elastic.resources import Gpu, Resources
 
-from .objects import MIB, SIZE, condition, ended, pod, running, waiting, word
+from .objects import MIB, SIZE, condition, ended, pod, running, samples, waiting, word
 
 LIMIT = "its memory limit: 192 MiB"
-OOM = {"exitCode": 137, "reason": "OOMKilled"}
+OOM: dict[str, Any] = {"exitCode": 137, "reason": "OOMKilled"}
 
 
 def fate(obj: PodObject) -> tuple[PodPhase, str, str]:
@@ -406,7 +406,7 @@ DELETED = {"deletionTimestamp": "2026-01-01T00:01:00Z"}
                 }
             },
             "Unschedulable",
-            "refused the kernel's pod: 1 CPU, where 0.5 CPU of the node's 2 CPU are free.",
+            "refused the kernel's pod: 1 CPU, where 0.5 of the node's 2 are free.",
         ),
         ({"status": {"phase": "Failed", "reason": "Odd", "message": "What?"}}, "Odd", "What?"),
         ({"status": {"phase": "Succeeded"}}, "Ended", "ended by itself"),
@@ -439,3 +439,36 @@ def test_the_same_object_is_the_same_pod() -> None:
     assert pod_from_object(msgspec.convert(raw, PodObject)) == pod_from_object(
         pod(container=running(1, OOM), resources=SIZE)
     )
+
+
+REAL = samples("endings")
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "reason", "words"),
+    [
+        ("creating", PodPhase.CLAIMED, "", ""),
+        ("running", PodPhase.CLAIMED, "", ""),
+        ("killed", PodPhase.CLAIMED, "", ""),
+        ("back", PodPhase.CLAIMED, "ContainerKilled", "(OOMKilled; its memory limit: 64 MiB)"),
+        ("killed-again", PodPhase.GONE, "ContainerKilled", "killed again (OOMKilled; its memory"),
+        ("killed-loop", PodPhase.GONE, "ContainerKilled", "killed again (OOMKilled; its memory"),
+        ("warm-killed", PodPhase.GONE, "AgentLost", "Everything in the warm pod was killed"),
+        ("warming-killed", PodPhase.GONE, "AgentFailed", "out of memory before its agent was up"),
+        ("idle", PodPhase.GONE, "Idle", "No cell ran for 1 h."),
+        ("deadline", PodPhase.GONE, "PodFailed", "longest time"),
+        ("evicted", PodPhase.GONE, "Evicted", "emptied for maintenance"),
+        ("preempted", PodPhase.GONE, "Preempted", "higher priority"),
+        ("tainted", PodPhase.GONE, "Evicted", "by a taint"),
+        ("silent", PodPhase.CLAIMED, "NodeUnreachable", "does not answer"),
+        ("lost", PodPhase.GONE, "NodeLost", "does not answer any more"),
+    ],
+)
+def test_a_real_cluster(name: str, phase: PodPhase, reason: str, words: str) -> None:
+    seen = pod_from_object(REAL[name].pod)
+    assert (seen.phase, seen.reason) == (phase, reason)
+    assert words in seen.message
+
+
+def test_every_real_ending_is_expected() -> None:
+    assert len(REAL) == 15

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_elastic.cluster.kubernetes.facts import amounts
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
 from jupyter_elastic.cluster.kubernetes.resize import (
     TERMINAL,
@@ -31,7 +32,10 @@ from jupyter_elastic.cluster.kubernetes.resize import (
     Size,
     State,
     Tick,
+    Wanted,
+    observe,
 )
+from jupyter_elastic.cluster.kubernetes.resize_status import size_of
 from jupyter_elastic.errors import (
     Conflict,
     ElasticError,
@@ -46,7 +50,7 @@ from jupyter_elastic.errors import (
     Unsupported,
 )
 
-from .objects import MIB, SIZE, condition, ended, event, pod, running
+from .objects import MIB, SIZE, condition, ended, event, pod, running, samples
 
 OLD = Size(cpu_request=1000, cpu_limit=1050, memory_request=256 * MIB, memory_limit=256 * MIB)
 NEW = Size(cpu_request=2000, cpu_limit=2050, memory_request=2**30, memory_limit=2**30)
@@ -313,8 +317,7 @@ def test_no_answer_is_reverted_in_case_it_was_carried_out() -> None:
 def test_infeasible_is_reverted_and_told() -> None:
     story = at(State.SUBMITTED).saw(State.INFEASIBLE)
     message = (
-        "The pod's node has no room for the new size: the pod needs 5 CPU, where the node has "
-        "2 CPU."
+        "The pod's node has no room for the new size: the pod needs 5 CPU, where the node has 2."
     )
     assert story.last == (
         Report(State.INFEASIBLE, message),
@@ -362,7 +365,7 @@ def test_what_the_node_says_anew_is_told() -> None:
     said = NOT_NOW.replace("used: 0, capacity: 0", "used: 1073741824, capacity: 1610612736")
     story.do(Seen, pod=pending("Deferred", said))
     assert story.kinds == ["Report"]
-    assert "512 MiB of memory of the node's 1.5 GiB of memory are free" in story.machine.message
+    assert "512 MiB of the node's 1.5 GiB are free" in story.machine.message
 
 
 # -- stuck -------------------------------------------------------------------------------------
@@ -497,6 +500,127 @@ def test_a_revert_puts_back_what_is_in_force() -> None:
     """Not what the specification says: that may be an earlier wish that never came true."""
     machine = Resizing(after(), NEW, POLICY, 0.0)
     assert machine.old == OLD
+
+
+# -- a real cluster ----------------------------------------------------------------------------
+
+REAL = samples("resizes")
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "with_events", "words"),
+    [
+        ("before", State.SUBMITTED, State.SUBMITTED, ""),
+        ("in-progress", State.IN_PROGRESS, State.IN_PROGRESS, ""),
+        ("done", State.DONE, State.DONE, ""),
+        ("cpu", State.INFEASIBLE, State.INFEASIBLE, "needs 5 CPU, where the node has 2."),
+        ("both", State.INFEASIBLE, State.INFEASIBLE, "100 GiB of memory, where the node has 23.5"),
+        ("memory", State.INFEASIBLE, State.INFEASIBLE, "needs 100 GiB of memory"),
+        ("deferred", State.DEFERRED, State.DEFERRED, "where 0.82 of the node's 2 are free."),
+        ("deferred-done", State.DONE, State.DONE, ""),
+        ("shrink", State.IN_PROGRESS, State.BLOCKED, ""),
+        ("shrink-error", State.BLOCKED, State.BLOCKED, "MiB of memory now"),
+    ],
+)
+def test_a_real_cluster(name: str, state: State, with_events: State, words: str) -> None:
+    obj, events = REAL[name]
+    wanted = Wanted(size=size_of(amounts(obj)), generation=2)
+    seen = observe(wanted, obj)
+    assert seen.state is state
+    assert words in seen.message
+    assert observe(wanted, obj, events).state is with_events
+
+
+def test_every_real_resize_is_expected() -> None:
+    assert len(REAL) == 10
+
+
+# -- reading the status ------------------------------------------------------------------------
+
+WANTED = Wanted(size=NEW, generation=4, container_id="containerd://a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        # No condition, and it has not looked: not done, whatever the rest says.
+        ({"looked": 3, "container": {"resources": WISH}}, State.SUBMITTED),
+        # It has looked, and neither condition is there: on its way.
+        ({}, State.IN_PROGRESS),
+        # A cluster without observedGeneration (before 1.34): the sizes alone.
+        ({"looked": None}, State.SUBMITTED),
+        (
+            {
+                "looked": None,
+                "container": {"resources": WISH, "allocatedResources": WISH["requests"]},
+            },
+            State.DONE,
+        ),
+        # Limits in force, requests not yet allocated.
+        ({"container": {"resources": WISH}}, State.IN_PROGRESS),
+        ({"container": {"resources": WISH, "allocatedResources": None}}, State.DONE),
+        # A node that tells nothing of limits.
+        ({"container": {"resources": None}}, State.IN_PROGRESS),
+    ],
+)
+def test_absence_of_a_condition_is_not_the_end(changes: dict[str, Any], state: State) -> None:
+    assert observe(WANTED, after(**changes)).state is state
+
+
+@pytest.mark.parametrize("about", [3, None])
+def test_a_condition_about_an_earlier_size_does_not_count(about: int | None) -> None:
+    old = condition("PodResizePending", "Infeasible", NO_ROOM, observedGeneration=about)
+    assert observe(WANTED, after(looked=3, status={"conditions": [old]})).state is State.SUBMITTED
+    now = State.IN_PROGRESS if about else State.INFEASIBLE
+    assert observe(WANTED, after(status={"conditions": [old]})).state is now
+
+
+def test_another_change_of_the_specification_is_not_another_size() -> None:
+    assert observe(WANTED, after(generation=5, looked=5)).state is State.IN_PROGRESS
+    assert observe(WANTED, SEEN[State.SUPERSEDED]).state is State.SUPERSEDED
+
+
+def test_limits_too_small_to_be_held_are_reported_as_the_smallest() -> None:
+    tiny = {"requests": {"cpu": "1m", "memory": "1Gi"}, "limits": {"cpu": "5m", "memory": "1Gi"}}
+    told = {**tiny, "limits": {"cpu": "10m", "memory": "1Gi"}}
+    obj = pod(resources=tiny, container={"resources": told})
+    assert observe(Wanted(size=size_of(amounts(obj)), generation=3), obj).state is State.DONE
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (NO_ROOM, NoNodeFits, "needs 5 CPU, where the node has 2."),
+        (
+            "Node didn't have enough capacity: cpu, requested: 5000, capacity: 2000, memory, "
+            "requested: 1073741824, capacity: 536870912",
+            NoNodeFits,
+            "needs 5 CPU, where the node has 2; 1 GiB of memory, where the node has 512 MiB.",
+        ),
+        (
+            "Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy",
+            ResizeUnsupported,
+            "cannot change this pod while it runs: Resize is infeasible for Guaranteed Pods",
+        ),
+        ("", ResizeUnsupported, "cannot change this pod while it runs."),
+    ],
+)
+def test_infeasible_in_words(said: str, kind: type[ElasticError], words: str) -> None:
+    error = observe(WANTED, pending("Infeasible", said)).error
+    assert type(error) is kind
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (NOT_NOW, "no room for the new size now: the pod needs 1 GiB of memory, where 0 KiB of"),
+        ("Something new.", "no room for the new size now: Something new."),
+        ("", "no room for the new size now."),
+    ],
+)
+def test_deferred_in_words(said: str, words: str) -> None:
+    assert words in observe(WANTED, pending("Deferred", said)).message
 
 
 # -- any sequence ------------------------------------------------------------------------------
