@@ -206,13 +206,13 @@ async def test_a_lease_is_held_released_and_taken_over(kube: Kube, namespace: st
         client(kube.kubeconfig, namespace) as one,
         client(kube.kubeconfig, namespace) as two,
     ):
-        a = LeaseElector(one, "pool", "a", duration=3)
-        b = LeaseElector(two, "pool", "b", duration=3)
+        a = LeaseElector(one, "pool", "a", duration=5)
+        b = LeaseElector(two, "pool", "b", duration=5)
         held = await asyncio.gather(a.acquire(), b.acquire())
         assert sorted(held) == [False, True]
         holder, other = (a, b) if held[0] else (b, a)
         for _ in range(4):
-            await asyncio.sleep(1.1)
+            await asyncio.sleep(1.8)
             assert await holder.acquire()
             assert not await other.acquire()
         path = one.path("leases", "pool", api=LEASES)
@@ -228,13 +228,13 @@ async def test_a_lease_is_held_released_and_taken_over(kube: Kube, namespace: st
         assert await other.acquire()
         # It falls silent.
         assert not await holder.acquire()
-        await until_async(holder, 10)
+        await until_held(holder, 20)
         assert json.loads(await one.request("GET", path))["spec"]["leaseTransitions"] == 2
         await other.release()
         assert await holder.acquire()
 
 
-async def until_async(elector: LeaseElector, seconds: float) -> None:
+async def until_held(elector: LeaseElector, seconds: float) -> None:
     async def held() -> None:
         while not await elector.acquire():
             await asyncio.sleep(0.1)
