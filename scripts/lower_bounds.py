@@ -20,8 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-EXTRAS = ("", "lab")
-"""What users install: the package itself, and JupyterLab."""
+EXTRAS = ("", "lab", "kubernetes")
+"""What users install: the package itself, JupyterLab, and the client of a cluster."""
 
 
 def lower_bounds(declared: list[str]) -> dict[str, Version]:
