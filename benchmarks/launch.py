@@ -5,14 +5,22 @@ Through a real Jupyter server, as a browser does it: ``POST /api/kernels``, webs
 alternate in the same server; a run begins only when a pod is warm and the machine is quiet.
 Restart likewise: ``POST /api/kernels/ID/restart`` until the next result on a new websocket. Then
 the memory and CPU of 0, 1 and 4 warm pods (PSS of all their processes, CPU seconds per 20 s).
+
+With ``--cluster kubernetes`` the pooled kernels run on the Kubernetes of ``make cluster-up`` (or of
+``JUPYTER_ELASTIC_TEST_KUBECONFIG``), the plain ones beside the server as before. Then also a cold
+start, an attach to a kernel that runs, the parts of a warm start, and what the server takes to
+answer ``GET /api/status`` with 0 and 20 elastic kernels.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +68,20 @@ async def restart(running: Server, kernel_id: str) -> float:
     return time.perf_counter() - start
 
 
-async def measure(runs: int, settle: float) -> dict[str, Any]:
+@contextlib.asynccontextmanager
+async def on_local() -> AsyncIterator[Server]:
+    """A server with its pool on this machine."""
+    async with server(template(1, [])) as running:
+        yield running
+
+
+async def measure(
+    runs: int, settle: float, place: Callable[[], AbstractAsyncContextManager[Server]] = on_local
+) -> dict[str, Any]:
     """Alternating runs; the first pair is a warm-up and not counted."""
     launch: dict[str, list[dict[str, float]]] = {PLAIN: [], POOLED: []}
     again: dict[str, list[float]] = {PLAIN: [], POOLED: []}
-    async with server(template(1, [])) as running:
+    async with place() as running:
         for run in range(runs + 1):
             order = (PLAIN, POOLED) if run % 2 else (POOLED, PLAIN)
             for name in order:
@@ -158,9 +175,26 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=20.0)
     parser.add_argument("--no-idle", action="store_true", help="skip memory and CPU of warm pods")
     parser.add_argument("--out", help="also write the JSON to this file")
+    parser.add_argument("--cluster", choices=("local", "kubernetes"), default="local")
     args = parser.parse_args()
-    measured = asyncio.run(measure(args.runs, args.settle))
-    results: dict[str, Any] = {"runs": args.runs}
+    results: dict[str, Any] = {"runs": args.runs, "cluster": args.cluster}
+    if args.cluster == "kubernetes":
+        from .kubernetes import Place
+
+        with Place() as place:
+            measured = asyncio.run(measure(args.runs, args.settle, place.server))
+            compare(measured, results, args.runs)
+            asyncio.run(place.more(results, args.runs))
+    else:
+        measured = asyncio.run(measure(args.runs, args.settle))
+        compare(measured, results, args.runs)
+        if not args.no_idle:
+            at_rest(results, args.idle_seconds)
+    write("launch", results, args.out)
+
+
+def compare(measured: dict[str, Any], results: dict[str, Any], runs: int) -> None:
+    """Print pooled beside plain, and keep the figures."""
     rows = []
     for key in ("posted", "opened", "result"):
         plain = figures([r[key] for r in measured["launch"][PLAIN]])
@@ -171,33 +205,35 @@ def main() -> None:
     results["restart"] = {"plain": plain, "pooled": pooled, **ratios(pooled, plain)}
     rows.append(row("restart: result", plain, pooled))
     table(
-        f"Seconds, {args.runs} interleaved runs (ratio = pooled / plain)",
+        f"Seconds, {runs} interleaved runs (ratio = pooled / plain)",
         ["", "plain med", "p5", "p95", "pooled med", "p5", "p95", "ratio med", "ratio p95"],
         rows,
     )
-    if not args.no_idle:
-        pools = [
-            asyncio.run(idle(size, preload, args.idle_seconds))
-            for size, preload in ((0, []), (1, []), (1, ["pandas"]), (4, []))
-        ]
-        results["idle"] = pools
-        table(
-            "Warm pods at rest",
-            ["warm", "preload", "processes", "PSS MB", "private MB", "CPU %", "server CPU %"],
+
+
+def at_rest(results: dict[str, Any], seconds: float) -> None:
+    """Print what warm pods cost while nobody uses them, and keep the figures."""
+    pools = [
+        asyncio.run(idle(size, preload, seconds))
+        for size, preload in ((0, []), (1, []), (1, ["pandas"]), (4, []))
+    ]
+    results["idle"] = pools
+    table(
+        "Warm pods at rest",
+        ["warm", "preload", "processes", "PSS MB", "private MB", "CPU %", "server CPU %"],
+        [
             [
-                [
-                    p["warm"],
-                    ",".join(p["preload"]) or "-",
-                    p["processes"],
-                    f"{p['pss'] / 1e6:.0f}",
-                    f"{p['private'] / 1e6:.0f}",
-                    f"{p['cpu_percent']:.2f}",
-                    f"{p['server_cpu_percent']:.2f}",
-                ]
-                for p in pools
-            ],
-        )
-    write("launch", results, args.out)
+                p["warm"],
+                ",".join(p["preload"]) or "-",
+                p["processes"],
+                f"{p['pss'] / 1e6:.0f}",
+                f"{p['private'] / 1e6:.0f}",
+                f"{p['cpu_percent']:.2f}",
+                f"{p['server_cpu_percent']:.2f}",
+            ]
+            for p in pools
+        ],
+    )
 
 
 def ratios(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:

@@ -40,6 +40,9 @@ from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Template
 from ..resources import Resources
 from .progress import Progress
 
+_TIMING = logging.getLogger("jupyter_elastic.timing")
+"""One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
+
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
@@ -124,11 +127,14 @@ class Launcher:
             deadline=now + self.start_timeout,
             steps=steps,
         )
+        _TIMING.debug("%s begun", kernel.kernel_id)
         try:
-            return await self.cluster.create_kernel(kernel)
+            kernel = await self.cluster.create_kernel(kernel)
         except ElasticError:
             self.progress.forget(kernel.kernel_id)
             raise
+        _TIMING.debug("%s recorded", kernel.kernel_id)
+        return kernel
 
     async def take_over(self, kernel: Kernel) -> Kernel:
         """Become the one who starts a kernel that nobody starts (any more).
@@ -179,6 +185,7 @@ class Launcher:
             async with asyncio_timeout(self.start_timeout, self._timed_out):
                 pod, start = await self._get_pod(kernel, template, cold)
                 name = pod.name
+                _TIMING.debug("%s claimed", kernel.kernel_id)
                 kernel, (agent, pod) = await both(
                     # Invariant 2, before anything of the user runs:
                     self._write(kernel.kernel_id, lambda k: replace(k, pod=name, start=start)),
@@ -310,9 +317,11 @@ class Launcher:
     async def _start_in(
         self, pod: Pod, agent: Agent, kernel: Kernel, template: Template, args: StartArgs
     ) -> Launched:
+        _TIMING.debug("%s sized", kernel.kernel_id)
         reply = await agent.call(
             "start", timeout=self.start_timeout, **self._start_fields(pod, kernel, template, args)
         )
+        _TIMING.debug("%s answered", kernel.kernel_id)
         for warning in pod.warnings:
             self.progress.add(kernel.kernel_id, "warning", warning)
         self.progress.add(
@@ -330,6 +339,7 @@ class Launcher:
                 steps=steps,
             ),
         )
+        _TIMING.debug("%s running", kernel.kernel_id)
         return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
 
     def _start_fields(
