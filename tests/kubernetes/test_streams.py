@@ -119,7 +119,8 @@ async def test_our_own_writes_are_told_once(kube: Kube, namespace: str) -> None:
         changed = await api.request("PATCH", path, body=labels, content_type=MERGE_PATCH)
         reflector.put(msgspec.json.decode(changed, type=PodObject))
         await api.request("DELETE", path, body={"gracePeriodSeconds": 0})
-        reflector.drop("a", reflector.items["a"].metadata.uid)
+        reflector.drop("a", msgspec.json.decode(made, type=PodObject).metadata.uid)
+        assert "a" not in reflector.items
         await api.request("POST", api.path("pods"), body=pod(kube, "b"))
         await until(lambda: "b" in reflector.items, "the watch")
         await reflector.sync()
