@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
+from jupyter_server.auth.authorizer import AllowAllAuthorizer
 from jupyter_server.auth.decorator import authorized
+from jupyter_server.auth.utils import HTTP_METHOD_TO_AUTH_ACTION
 from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import ElasticError, Unsupported
@@ -19,6 +22,8 @@ from .problems import problem_of
 SERVICE = "elastic_service"
 """Key of the web application's settings: an ElasticService, or the ElasticError that explains
 why there is none here."""
+OTHERS = "elastic-others"
+"""The resource that an authorizer is asked for before an administrator acts on others' kernels."""
 VERBS = ("get", "head", "post", "put", "patch", "delete")
 
 _Method = Callable[..., Coroutine[Any, Any, None]]
@@ -74,12 +79,33 @@ class ElasticHandler(APIHandler):
         return self.service.owner_of(self.current_user)
 
     async def my_kernel(self, text: str) -> Kernel:
-        """The kernel of the path. Raises UnknownKernel, also for somebody else's."""
+        """The kernel of the path.
+
+        Raises
+        ------
+        UnknownKernel
+            There is none, or it is somebody else's and the asker is no administrator.
+        """
         service, kernel_id = self.service, kernel_id_of_path(text)
         if kernel_id not in service.cluster.kernels():
             # Another server may have started it a moment ago.
             await service.cluster.refresh()
+        kernel = service.cluster.kernels().get(kernel_id)
+        if kernel is not None and kernel.owner != self.owner and await self.is_admin():
+            return kernel
         return service.kernel_of(self.owner, kernel_id)
+
+    async def is_admin(self) -> bool:
+        """Whether the configured authorizer lets the asker do this with others' kernels.
+
+        It is asked for the resource ``elastic-others``. Jupyter's default, which allows everything
+        to everybody who is signed in, does not count as a decision.
+        """
+        if isinstance(self.authorizer, AllowAllAuthorizer):
+            return False
+        action = HTTP_METHOD_TO_AUTH_ACTION[(self.request.method or "GET").upper()]
+        allowed = self.authorizer.is_authorized(self, self.current_user, action, OTHERS)
+        return bool(await ensure_async(allowed))
 
     def body(self, kind: type[Body]) -> Body:
         """The request's body; see :func:`jupyter_elastic.api.bodies.decode` for what it raises."""

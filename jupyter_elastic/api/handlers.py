@@ -11,7 +11,8 @@ from msgspec import UNSET
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from ..errors import BadRequest
+from ..errors import BadRequest, Forbidden
+from ..model import Kernel
 from ..templates import icon_for
 from . import views
 from .base import ElasticHandler, protected
@@ -72,8 +73,14 @@ class KernelsHandler(ElasticHandler):
 
     @protected
     async def get(self) -> None:
-        """``listKernels``."""
-        kernels = self.service.kernels_of(self.owner)
+        """``listKernels``: mine, or for an administrator everybody's."""
+        everybody = self.get_query_argument("all", "") in ("1", "true")
+        if everybody and not await self.is_admin():
+            raise Forbidden(
+                "Only an administrator may list the kernels of others.",
+                "Ask for your own, or have the server's authorizer allow `elastic-others`.",
+            )
+        kernels = self.service.kernels_of(None if everybody else self.owner)
         self.reply({"kernels": [views.kernel_view(self.service, kernel) for kernel in kernels]})
 
     @protected
@@ -138,7 +145,7 @@ class ProgressHandler(ElasticHandler):
         if "text/event-stream" not in self.request.headers.get("Accept", ""):
             self.reply(views.progress_view(self.service, kernel))
             return
-        self._stream = asyncio.create_task(self._send(kernel.kernel_id))
+        self._stream = asyncio.create_task(self._send(kernel))
         try:
             await asyncio.wait([self._stream])
         finally:
@@ -146,12 +153,12 @@ class ProgressHandler(ElasticHandler):
         if not self._stream.cancelled():
             self._stream.result()  # Raises what it failed with.
 
-    async def _send(self, kernel_id: str) -> None:
+    async def _send(self, kernel: Kernel) -> None:
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache")
         self.set_header("X-Accel-Buffering", "no")
         try:
-            async for progress in progress_of(self.service, self.owner, kernel_id):
+            async for progress in progress_of(self.service, kernel.owner, kernel.kernel_id):
                 self.write(encode_event(progress))
                 await self.flush()
             await self.finish(set_content_type="text/event-stream")

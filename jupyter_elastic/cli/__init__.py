@@ -58,6 +58,7 @@ async def _run(context: Context) -> int:
     if isinstance(command, RequiresNoService):
         return await command.run(context)
     async with context.open_service() as service:
+        service.owner = getattr(context.arguments, "owner", None) or service.owner
         status: int = await command(context, service)
         return status
 

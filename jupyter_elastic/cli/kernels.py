@@ -24,7 +24,11 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
 
     # The options of the parent come again, without a default: what was given there stays.
     again = _without_defaults()
+    again.add_argument(
+        "--owner", metavar="NAME", help="whose kernels, where you look after those of others"
+    )
     listing = actions.add_parser("list", parents=[again], help="list them (what is done alone)")
+    listing.add_argument("--all-owners", action="store_true", help="everybody's")
     listing.set_defaults(run=show)
 
     starting = actions.add_parser("start", parents=[again], help="start one")
@@ -85,7 +89,9 @@ def _which_kernels(arguments: argparse.Namespace) -> str:
 
 async def show(context: Context, service: ElasticService) -> int:
     """List my kernels, newest first."""
-    views = [kernel_view(service, kernel) for kernel in service.kernels_of(service.owner)]
+    everybody = getattr(context.arguments, "all_owners", False)
+    owner = None if everybody else service.owner
+    views = [kernel_view(service, kernel) for kernel in service.kernels_of(owner)]
     if context.json:
         context.show_json({"kernels": views})
         return 0
@@ -98,11 +104,13 @@ async def show(context: Context, service: ElasticService) -> int:
             view["resources"]["memory"],
             shown_gpu(view["resources"]["gpu"]),
             view["name"] or view["path"] or "-",
+            *([view["owner"]] if everybody else []),
             view["message"],
         )
         for view in views
     ]
-    header = ("ID", "TEMPLATE", "PHASE", "CPU", "MEMORY", "GPU", "NAME", "MESSAGE")
+    whose = ["OWNER"] if everybody else []
+    header = ("ID", "TEMPLATE", "PHASE", "CPU", "MEMORY", "GPU", "NAME", *whose, "MESSAGE")
     context.show_table(header, rows)
     return 0
 

@@ -49,6 +49,8 @@ _B = TypeVar("_B")
 CLAIM_ATTEMPTS = 3
 """Claims lost to others before a start goes cold."""
 WRITE_ATTEMPTS = 5
+CLOSE_WITHIN = 5.0
+"""Seconds that a process which ends waits for records of what has happened already."""
 
 
 class StartArgs(msgspec.Struct, kw_only=True):
@@ -107,6 +109,7 @@ class Launcher:
         self.clock = clock
         self.progress = Progress(cluster, clock)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._confirming: set[asyncio.Task[None]] = set()
 
     # -- start -----------------------------------------------------------------------------
 
@@ -328,17 +331,23 @@ class Launcher:
             kernel.kernel_id, "kernel-up", f"The kernel answers ({reply.get('how', '')})."
         )
         steps = self.progress.of(kernel.kernel_id)
-        kernel = await self._write(
-            kernel.kernel_id,
-            lambda k: replace(
-                k,
+
+        def running(kernel: Kernel) -> Kernel:
+            return replace(
+                kernel,
                 phase=KernelPhase.RUNNING,
                 reason="",
                 message="",
                 actual=pod.resources,
                 steps=steps,
-            ),
-        )
+            )
+
+        if self.cluster.settles_later and kernel.phase is KernelPhase.STARTING:
+            # The user's first cell need not wait for a record that only others read.
+            self._confirm(kernel.kernel_id, running)
+            kernel = running(kernel)
+        else:
+            kernel = await self._write(kernel.kernel_id, running)
         _TIMING.debug("%s running", kernel.kernel_id)
         return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
 
@@ -422,9 +431,36 @@ class Launcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _confirm(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> None:
+        """Write what has come true already, in the background and until it is written."""
+
+        async def write() -> None:
+            until = self.clock() + self.start_timeout
+            while True:
+                try:
+                    await self._write(kernel_id, change)
+                except (Conflict, StartCancelled):
+                    return  # it was ended meanwhile
+                except ElasticError as error:
+                    if self.clock() > until:
+                        self.log.error(
+                            "Kernel %s runs, and no record says so: %s", kernel_id, error
+                        )
+                        return
+                    await asyncio.sleep(random.uniform(0.5, 1.5))
+                else:
+                    self.progress.wake(kernel_id)
+                    return
+
+        task = asyncio.create_task(write())
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+
     async def close(self) -> None:
         """End what goes on in the background; kernels run on. Idempotent."""
-        tasks = tuple(self._tasks)
+        if self._confirming:
+            await asyncio.wait(tuple(self._confirming), timeout=CLOSE_WITHIN)
+        tasks = (*self._tasks, *self._confirming)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

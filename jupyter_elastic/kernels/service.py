@@ -65,7 +65,7 @@ class ElasticService:
 
     Parameters
     ----------
-    settings, local
+    settings, local, kubernetes
         Configured traitlets.
     find_specs
         Kernelspecs on this machine, ``{name: {resource_dir, spec}}``, from which templates are
@@ -83,11 +83,10 @@ class ElasticService:
     ) -> None:
         self.settings = settings
         self.local = local
+        self.kubernetes = kubernetes or ElasticKubernetes()
         self.log = log or logging.getLogger("jupyter_elastic")
         self.owner: str = settings.owner
-        self.cluster: Cluster = make_cluster(
-            settings, local, kubernetes or ElasticKubernetes(), self.log
-        )
+        self.cluster: Cluster = make_cluster(settings, local, self.kubernetes, self.log)
         self.templates = TemplateStore(
             settings.templates,
             # What is installed on this machine says nothing about images.
@@ -277,9 +276,9 @@ class ElasticService:
             raise Recorded(kernel)
         return kernel
 
-    def kernels_of(self, owner: str) -> list[Kernel]:
-        """The owner's kernels, newest first."""
-        mine = [k for k in self.cluster.kernels().values() if k.owner == owner]
+    def kernels_of(self, owner: str | None) -> list[Kernel]:
+        """The owner's kernels, newest first; None: everybody's."""
+        mine = [k for k in self.cluster.kernels().values() if owner in (None, k.owner)]
         return sorted(mine, key=lambda k: k.created, reverse=True)
 
     def kernel_of(self, owner: str, kernel_id: str) -> Kernel:

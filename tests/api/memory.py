@@ -222,6 +222,10 @@ class MemoryHost:
     async def stop_elastic(self, kernel_id: str) -> None:
         await self.cluster.delete_kernel(kernel_id)
 
+    async def replace_elastic(self, kernel_id: str, resources: Resources) -> None:
+        kernel = self.cluster.kernels()[kernel_id]
+        await self.cluster.update_kernel(replace(kernel, resources=resources, actual=resources))
+
     def is_attached(self, kernel_id: str) -> bool:
         return kernel_id in self.cluster.kernels()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -102,3 +103,48 @@ async def test_a_browser_needs_the_xsrf_token(
     assert refused.code == 403
     assert b"_xsrf" in refused.body
     assert not world.cluster.kernels()
+
+
+class Administrators(Authorizer):
+    """Allows a user's own to everybody, and others' kernels as the test says."""
+
+    allowed: set[str] = set()
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return resource == "elastic" or (resource == "elastic-others" and action in self.allowed)
+
+
+async def somebody_elses(world: World) -> str:
+    kernel = world.service.draft("small", owner="somebody-else")
+    await world.service.launcher.record(kernel)
+    return kernel.kernel_id
+
+
+async def test_nobody_is_an_administrator_by_default(call: Call, world: World) -> None:
+    kernel_id = await somebody_elses(world)
+    assert (await call("GET", f"kernels/{kernel_id}")).code == 404
+    assert (await call("DELETE", f"kernels/{kernel_id}")).code == 404
+    refused = await call("GET", "kernels?all=1")
+    assert refused.code == 403
+    assert b"elastic-others" in refused.body
+    assert kernel_id in world.cluster.kernels()
+
+
+class TestAdministrators:
+    @pytest.fixture
+    def jp_server_config(self) -> Config:
+        return Config({"ServerApp": {"authorizer_class": Administrators}})
+
+    async def test_they_see_and_stop_the_kernels_of_others(self, call: Call, world: World) -> None:
+        kernel_id = await somebody_elses(world)
+        Administrators.allowed = {"read"}
+        listed = json.loads((await call("GET", "kernels?all=1")).body)["kernels"]
+        assert [(one["kernel_id"], one["owner"]) for one in listed] == [
+            (kernel_id, "somebody-else")
+        ]
+        assert json.loads((await call("GET", "kernels")).body)["kernels"] == []
+        assert (await call("GET", f"kernels/{kernel_id}/progress")).code == 200
+        assert (await call("DELETE", f"kernels/{kernel_id}")).code == 404  # read is not write
+        Administrators.allowed = {"read", "write"}
+        assert (await call("DELETE", f"kernels/{kernel_id}")).code == 204
+        assert kernel_id not in world.cluster.kernels()
