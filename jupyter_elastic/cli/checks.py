@@ -52,11 +52,13 @@ class Check(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def system() -> Check:
-    """Whether this is Linux."""
+def system(local: bool = True) -> Check:
+    """Whether this is Linux, which kernels of the ``local`` cluster need."""
     name = platform.system()
     if name == "Linux":
         return Check("system", "ok", f"Linux {platform.release()}")
+    if not local:
+        return Check("system", "note", f"{name}; only Linux is tested.")
     return Check(
         "system",
         "broken",
@@ -82,7 +84,7 @@ def versions() -> Iterator[Check]:
     for requirement in needed:
         if requirement.marker is not None:  # An extra.
             continue
-        there = _version(requirement.name)
+        there = version_of(requirement.name)
         if there is None or not requirement.specifier.contains(there, prereleases=True):
             wrong = True
             yield Check(
@@ -92,10 +94,11 @@ def versions() -> Iterator[Check]:
                 f'pip install "{requirement.name}{requirement.specifier}"',
             )
     if not wrong:
-        yield Check("versions", "ok", ", ".join(f"{name} {_version(name)}" for name in _SHOWN))
+        yield Check("versions", "ok", ", ".join(f"{name} {version_of(name)}" for name in _SHOWN))
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The installed version of a package; None when there is none."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -63,24 +63,36 @@ class Context:
         """Whether JSON was asked for."""
         return bool(self.arguments.json)
 
-    @contextlib.asynccontextmanager
-    async def open_service(self) -> AsyncIterator[ElasticService]:
-        """The service on this machine's configuration.
+    def make_service(self) -> ElasticService:
+        """The service on this machine's configuration, not yet open.
 
         Raises
         ------
         BadRequest
             The configuration cannot be used; the sentence names file or trait.
-        ElasticError
-            The cluster cannot be opened.
         """
         config = load_config()
         if self.arguments.config:
             config.merge(read_config(self.arguments.config))
         try:
-            service = make_service(config)
+            return make_service(config)
         except TraitError as error:
             raise BadRequest(f"The configuration cannot be used: {error}", _CORRECT) from error
+
+    @contextlib.asynccontextmanager
+    async def open_service(
+        self, service: ElasticService | None = None
+    ) -> AsyncIterator[ElasticService]:
+        """Have a service open for a while; the one of :meth:`make_service` if none is given.
+
+        Raises
+        ------
+        BadRequest
+            As :meth:`make_service`.
+        ElasticError
+            The cluster cannot be opened.
+        """
+        service = service or self.make_service()
         await service.open(pool=False)
         try:
             yield service

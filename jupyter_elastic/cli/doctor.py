@@ -17,7 +17,7 @@ from ..errors import ElasticError
 from ..kernels.service import ElasticService
 from ..model import KernelPhase, PodPhase
 from ..resources import show_memory
-from . import checks
+from . import checks, kubechecks
 from .checks import Check
 from .context import Context, RequiresNoService, printable
 
@@ -52,13 +52,33 @@ async def examine(context: Context) -> int:
 
 async def all_checks(context: Context) -> AsyncIterator[Check]:
     """What needs no cluster first; then, if it can be opened, what it says."""
-    yield checks.system()
+    service: ElasticService | None = None
+    failure: Check | None = None
+    try:
+        service = context.make_service()
+    except ElasticError as error:
+        failure = Check("cluster", "broken", error.message, error.remedy)
+    except (OSError, TraitError) as error:
+        failure = Check("cluster", "broken", f"It cannot be opened: {error}", "See the README.")
+    yield checks.system(local=service is None or service.cluster.name == "local")
     yield checks.python()
     for check in (*checks.versions(), checks.encryption(), *checks.extension()):
         yield check
+    if service is None:
+        assert failure is not None
+        yield failure
+        return
+    if service.cluster.name == "kubernetes":
+        hopeless = False
+        async for check in kubechecks.before_opening(service.kubernetes):
+            yield check
+            hopeless = hopeless or (check.state == "broken" and check.name in _FIRST)
+        if hopeless:
+            return
+    look = of_kubernetes if service.cluster.name == "kubernetes" else of_machine
     try:
-        async with context.open_service() as service:
-            async for check in of_service(service):
+        async with context.open_service(service):
+            async for check in look(service):
                 yield check
     except ElasticError as error:
         yield Check("cluster", "broken", error.message, error.remedy)
@@ -66,10 +86,31 @@ async def all_checks(context: Context) -> AsyncIterator[Check]:
         yield Check("cluster", "broken", f"It cannot be opened: {error}", "See the README.")
 
 
-async def of_service(service: ElasticService) -> AsyncIterator[Check]:
-    """What an open service knows."""
-    if service.cluster.name == "local":
-        yield checks.state_directory(Path(service.local.state_dir))
+_FIRST = ("client", "cluster", "definitions")
+"""Without these a cluster need not be opened to know that it cannot be."""
+
+
+async def of_kubernetes(service: ElasticService) -> AsyncIterator[Check]:
+    """What an open cluster says; nothing of this machine."""
+    required = service.requires_encryption
+    templates = service.templates.all()
+    yield kubechecks.room(await service.cluster.capacity())
+    for problem in service.templates.problems():
+        yield Check("templates", "broken", problem.message, problem.remedy)
+    for check in kubechecks.templates(templates, service.kubernetes.image):
+        yield check
+    setting = service.settings.channel_encryption
+    for check in kubechecks.encryption(setting, required, templates):
+        yield check
+    async for check in kubechecks.agents(service.cluster, required):
+        yield check
+    for check in leftovers(service.cluster):
+        yield check
+
+
+async def of_machine(service: ElasticService) -> AsyncIterator[Check]:
+    """What an open service on this machine knows."""
+    yield checks.state_directory(Path(service.local.state_dir))
     enforcement = service.cluster.enforcement()
     weak = enforcement.memory == "watchdog" or enforcement.cpu == "affinity"
     means = f"memory by {enforcement.memory}, CPU by {enforcement.cpu}. {enforcement.note}".strip()

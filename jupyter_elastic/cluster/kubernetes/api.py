@@ -105,6 +105,11 @@ class KubeApi:
         await self._session.close()
         await self._streams.close()
 
+    @property
+    def server(self) -> str:
+        """The base address of the API, for people."""
+        return self._connection.host
+
     def path(self, resource: str, name: str = "", sub: str = "", *, api: str = "v1") -> str:
         """The path of a resource in our namespace; ``api`` is ``v1`` or ``group/version``."""
         root = f"/apis/{api}" if "/" in api else f"/api/{api}"
