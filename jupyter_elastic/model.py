@@ -170,7 +170,9 @@ class Step(msgspec.Struct, frozen=True):
 
     time: float
     name: str
-    """``queued``, ``created``, ``claimed``, ``agent-up``, ``warning``, ``kernel-up``, ``failed``"""
+    """``queued``, ``created``, ``claimed``, ``agent-up``, ``warning``, ``kernel-up``, ``failed``;
+    where pods are scheduled also ``scheduled``, ``node-coming``, ``image-pulling``,
+    ``image-pulled``, ``started`` and ``blocked``."""
     message: str = ""
 
 
@@ -232,6 +234,17 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     used: Resources
     gpus: dict[str, int] = {}
     gpus_used: dict[str, int] = {}
+
+
+class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How the pool of one template stands."""
+
+    template: str
+    target: int
+    warm: int
+    warming: int
+    message: str = ""
+    """Why there are fewer than there should be."""
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):

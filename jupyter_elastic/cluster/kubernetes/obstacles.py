@@ -141,6 +141,7 @@ def unschedulable(obj: PodObject, said: str, scaling: str = "") -> Unschedulable
 
     ``scaling`` is why a cluster that can add nodes does not.
     """
+    said = said[:4000]
     total = re.search(r"\d+/(\d+) nodes", said)
     said = said.split("preemption:")[0].split("available:", 1)[-1].strip()
     if claim := _CLAIM.search(said):

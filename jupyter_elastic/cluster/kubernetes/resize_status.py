@@ -30,6 +30,7 @@ from .objects import Amounts, Condition, ContainerStatus, EventObject, PodObject
 LEAST_CPU = 10
 """Millicores below which a kernel cannot hold a limit; the kubelet reports this instead."""
 
+_RESIZE_EVENTS = frozenset({"ResizeStarted", "ResizeError", "ResizeCompleted"})
 _GENERATION = re.compile(r'"generation":(\d+)')
 _UNDER_USE = re.compile(r"memory limit \((\d+)\) below current usage \((\d+)\)")
 
@@ -208,12 +209,13 @@ def _blocked(said: str, pod: PodObject) -> Observation:
 
 def _error_event(events: Sequence[EventObject], generation: int) -> str:
     """What the kubelet said last of this resize, if that is an error."""
-    for event in reversed(events):
-        if event.reason in ("ResizeError", "ResizeStarted", "ResizeCompleted"):
-            about = _GENERATION.search(event.message)
-            if about and int(about[1]) >= generation:
-                return event.message if event.reason == "ResizeError" else ""
-    return ""
+    last = ""
+    # Times are whole seconds: of those in the same one, the last listed is the latest.
+    for event in sorted(events, key=lambda one: one.last_timestamp or ""):
+        about = _GENERATION.search(event.message)
+        if event.reason in _RESIZE_EVENTS and about and int(about[1]) >= generation:
+            last = event.message if event.reason == "ResizeError" else ""
+    return last
 
 
 def _lost(want: Wanted, status: ContainerStatus) -> Observation | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jupyter_elastic import errors
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
@@ -357,6 +359,66 @@ def test_the_pods_end_is_certain() -> None:
     assert isinstance(trouble(gone), errors.Evicted)
     deleted = pod("warming", metadata={"deletionTimestamp": "2026-01-01T00:01:00Z"})
     assert isinstance(trouble(deleted), errors.AgentTimeout)  # as wait_pod promises
+
+
+# -- whatever it says --------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    [
+        "0/3 nodes are available: ",
+        "1 Insufficient cpu",
+        ", ",
+        ". ",
+        "{a: b}",
+        'exec: "',
+        '"',
+        ": ",
+        "not found",
+        "secret",
+        "401",
+        "500 ",
+        "\n",
+        "preemption:",
+        "in 5s",
+        " ",
+        "\x00",
+        "ü" * 50,
+    ]
+)
+SAID = st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=40).map("".join))
+REASONS = st.sampled_from(
+    [
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "CreateContainerConfigError",
+        "CrashLoopBackOff",
+        "CreateContainerError",
+        "RunContainerError",
+        "ContainerCreating",
+        "Other",
+        "",
+    ]
+)
+EVENTS = st.builds(
+    event,
+    st.sampled_from(["Failed", "FailedMount", "FailedCreatePodSandBox", "Pulling", "Pulled", "X"]),
+    SAID,
+    st.sampled_from(["01", "02"]),
+    st.sampled_from(["Normal", "Warning"]),
+)
+
+
+@given(REASONS, SAID, st.lists(EVENTS, max_size=4), st.booleans())
+def test_no_words_are_too_strange(
+    reason: str, said: str, events: list[EventObject], placed: bool
+) -> None:
+    obj = warming(reason, said) if placed else unscheduled(said)
+    told = steps(obj, events)
+    assert all(step.message for step in told)
+    it = hindrance(obj, events)
+    if it is not None:
+        assert len(it.error.message) < 1000 or not placed
+        assert it.error.remedy
 
 
 # -- a real cluster ----------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_elastic.cluster.kubernetes import resize
 from jupyter_elastic.cluster.kubernetes.facts import amounts
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
 from jupyter_elastic.cluster.kubernetes.resize import (
@@ -195,6 +197,14 @@ def test_the_table() -> None:
     assert all(state not in then for state, then in TRANSITIONS.items())
     reached = set().union(*TRANSITIONS.values())
     assert reached == set(State) - {State.ASKED}
+
+
+def test_the_picture_shows_what_the_table_allows() -> None:
+    drawn = re.findall(r"^ +(\w+) --> (\w+)", resize.__doc__ or "", re.MULTILINE)
+    assert len(drawn) > 20
+    for one, other in drawn:
+        assert State(other) in TRANSITIONS[State(one)]
+    assert {State(name) for pair in drawn for name in pair} == set(State)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.ASKED])
