@@ -16,10 +16,13 @@ import {
   TranslationBundle
 } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
+import * as React from 'react';
+import { MoveQuestion } from './components/moveQuestion';
 import { CurrentDocument } from './current';
 import { keepResources, metadataOf } from './metadata';
 import { ElasticModel } from './model';
 import { ElasticProblem, IKernel, IResourceWish, IStartRequest } from './request';
+import { showResources } from './resources';
 import { KernelStart } from './start';
 import { METADATA_KEY } from './tokens';
 
@@ -69,12 +72,46 @@ export class ElasticActions {
   /** Resize, and keep the new resources in the notebooks that are open on the kernel. */
   async resize(id: string, wish: IResourceWish): Promise<IKernel> {
     const kernel = await this._model.resize(id, wish);
-    for (const notebook of this._current.notebooksOf(id)) {
-      if (notebook.model) {
-        keepResources(notebook.model, kernel);
-      }
-    }
+    this._keepResources(kernel);
     return kernel;
+  }
+
+  /**
+   * Give a kernel another pod of that size, after asking, because its variables are lost; keep
+   * the new resources as `resize` does. `refusal` says why it cannot have them where it is.
+   *
+   * Resolves with whether it was done.
+   */
+  async replace(id: string, wish: IResourceWish, refusal = ''): Promise<boolean> {
+    const kernel = this._model.kernel(id);
+    if (!kernel) {
+      return false;
+    }
+    const trans = this._trans;
+    const { button } = await showDialog({
+      title: trans.__('Move the kernel to another pod?'),
+      body: React.createElement(MoveQuestion, {
+        title: kernelTitle(kernel),
+        size: showResources({ ...kernel.resources, ...wish }),
+        isBusy: kernel.execution_state === 'busy',
+        refusal,
+        trans
+      }),
+      buttons: [
+        Dialog.cancelButton(),
+        Dialog.warnButton({
+          label: trans.__('Move'),
+          ariaLabel: trans.__('Move the kernel; its variables are lost')
+        })
+      ],
+      // Enter, pressed once too often at Apply, must not lose anything.
+      defaultButton: 0
+    });
+    if (!button.accept) {
+      return false;
+    }
+    this._keepResources(await this._model.replace(id, wish));
+    return true;
   }
 
   /** Restart in Jupyter's own way, which asks first. */
@@ -157,6 +194,15 @@ export class ElasticActions {
       body: problem.text,
       buttons: [Dialog.okButton({ label: this._trans.__('Dismiss') })]
     });
+  }
+
+  /** Let the notebooks that are open on a kernel say what it has. */
+  private _keepResources(kernel: IKernel): void {
+    for (const notebook of this._current.notebooksOf(kernel.kernel_id)) {
+      if (notebook.model) {
+        keepResources(notebook.model, kernel);
+      }
+    }
   }
 
   private _sessionOf(id: string): ISessionContext | null {

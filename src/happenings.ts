@@ -9,9 +9,14 @@ export interface IHappening {
   kernel: IKernel;
 }
 
-/** Whether a kernel is on its way to Running. */
+/** Whether a kernel is on its way to Running for the first time. */
 export function isStarting(kernel: IKernel): boolean {
   return kernel.phase === 'Queued' || kernel.phase === 'Starting';
+}
+
+/** Whether a kernel is on its way to Running, for the first time or in another pod. */
+export function isUnderWay(kernel: IKernel): boolean {
+  return isStarting(kernel) || kernel.phase === 'Moving';
 }
 
 /**

@@ -8,7 +8,7 @@ import { Event } from '@jupyterlab/services';
 import { IDisposable } from '@lumino/disposable';
 import { Poll, Throttler } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
-import { hasBegunAnew, IHappening, isStarting, whatHappened } from './happenings';
+import { hasBegunAnew, IHappening, isUnderWay, whatHappened } from './happenings';
 import {
   ElasticProblem,
   ICapacity,
@@ -22,7 +22,7 @@ import {
   ITemplate,
   IUsage
 } from './request';
-import { IResizeState, resized, seenResize } from './resize';
+import { IResizeState, Resizes } from './resize';
 import { KernelStart } from './start';
 import { isElasticEvent } from './tokens';
 import { UsageReader } from './usage';
@@ -50,6 +50,17 @@ export class ElasticModel implements IDisposable {
       standby
     });
     this._usage.changed.connect(() => this._changed.emit());
+    this._resizes = new Resizes({
+      api: this._api,
+      kernel: id => this.kernel(id),
+      note: kernel => this._note(kernel),
+      noted: this._noted,
+      dropped: this._dropped
+    });
+    this._resizes.changed.connect(() => {
+      this._retime();
+      this._changed.emit();
+    });
     this._overview = new Throttler(() => this._loadOverview(), { limit: 1000 });
     this._events?.stream.connect(this._onEvent, this);
   }
@@ -117,21 +128,19 @@ export class ElasticModel implements IDisposable {
     return this._usage.get(id) ?? null;
   }
 
-  /** The start of a kernel that is Queued or Starting, or failed to start. */
+  /** The start of a kernel that is Queued, Starting or Moving, or failed to start. */
   startOf(id: string): KernelStart | null {
     return this._starts.get(id) ?? null;
   }
 
-  /** How a resize stands: one asked for here, or one seen in progress. */
+  /** How a resize stands: one asked for here, or one that the kernel's record tells of. */
   resizeOf(id: string): IResizeState | null {
-    return this._resizes.get(id) ?? seenResize(this.kernel(id));
+    return this._resizes.of(id);
   }
 
   /** Forget the outcome of the last resize, because the user goes on. */
   clearResize(id: string): void {
-    if (this._resizes.get(id)?.state !== 'applying' && this._resizes.delete(id)) {
-      this._changed.emit();
-    }
+    this._resizes.clear(id);
   }
 
   /** Begin to read, and go on until disposed. Safe to call twice. */
@@ -174,29 +183,19 @@ export class ElasticModel implements IDisposable {
    * Rejects with an `ElasticProblem` when it is refused; `resizeOf` says the same.
    */
   async resize(id: string, wish: IResourceWish): Promise<IKernel> {
-    const restarts = this.kernel(id)?.restarts;
-    this._setResize(id, { state: 'applying', message: '', remedy: '' });
-    try {
-      const asked = await this._api.change(id, { resources: wish });
-      this._note(asked);
-      const kernel = await resized(asked, {
-        noted: this._noted,
-        dropped: this._dropped
-      });
-      if (restarts === undefined || this.kernel(id)?.restarts === restarts) {
-        this._setResize(id, { state: 'done', message: '', remedy: '' });
-      } else {
-        // It lost its variables meanwhile: that is the news.
-        this._resizes.delete(id);
-        this._changed.emit();
-      }
-      void this._overview.invoke().catch(() => undefined);
-      return kernel;
-    } catch (error) {
-      const { message, remedy } = ElasticProblem.from(error);
-      this._setResize(id, { state: 'refused', message, remedy });
-      throw error;
-    }
+    const kernel = await this._resizes.resize(id, wish);
+    void this._overview.invoke().catch(() => undefined);
+    return kernel;
+  }
+
+  /**
+   * Give a kernel another pod of that size, in which it has none of its variables: ask first.
+   * Resolves with the kernel when it runs there, and rejects as `resize` does.
+   */
+  async replace(id: string, wish: IResourceWish): Promise<IKernel> {
+    const kernel = await this._resizes.replace(id, wish);
+    void this._overview.invoke().catch(() => undefined);
+    return kernel;
   }
 
   /** End a kernel or cancel its start. That it has ended already is no error. */
@@ -341,7 +340,7 @@ export class ElasticModel implements IDisposable {
     if (before && hasBegunAnew(before, kernel)) {
       this.clearResize(id);
     }
-    if (isStarting(kernel)) {
+    if (isUnderWay(kernel)) {
       this._follow(kernel);
     }
     const happening = tell ? whatHappened(before, kernel) : null;
@@ -361,7 +360,7 @@ export class ElasticModel implements IDisposable {
     }
     if (this._kernels.delete(id)) {
       this._usage.forget(id);
-      this._resizes.delete(id);
+      this._resizes.forget(id);
       this._dropped.emit(id);
       this._changed.emit();
     }
@@ -369,35 +368,42 @@ export class ElasticModel implements IDisposable {
 
   /** The start of a kernel, followed from now on. */
   private _follow(kernel: IKernel): KernelStart {
-    const known = this._starts.get(kernel.kernel_id);
-    if (known) {
+    const id = kernel.kernel_id;
+    const known = this._starts.get(id);
+    if (known && !known.isDone) {
       return known;
     }
+    known?.dispose();
     const start = new KernelStart({ api: this._api, kernel });
-    this._starts.set(kernel.kernel_id, start);
+    const forget = (): void => {
+      start.dispose();
+      if (this._starts.get(id) === start) {
+        this._starts.delete(id);
+      }
+    };
+    this._starts.set(id, start);
     start.changed.connect(() => this._changed.emit());
     start.running.then(
       running => {
-        start.dispose();
-        this._starts.delete(running.kernel_id);
+        forget();
         this._note(running);
       },
-      () => this._changed.emit()
+      () => {
+        if (kernel.phase === 'Moving') {
+          // Its record says why it failed; there is no form that shows it until dismissed.
+          forget();
+        }
+        this._changed.emit();
+      }
     );
     return start;
   }
 
-  private _setResize(id: string, state: IResizeState): void {
-    this._resizes.set(id, state);
-    this._retime();
-    this._changed.emit();
-  }
-
   /** Poll quickly while a resize is in progress, slowly otherwise. */
   private _retime(): void {
-    const busy = [...this._kernels.values()].some(
-      kernel => kernel.resize?.state === 'InProgress'
-    );
+    const busy =
+      this._resizes.isApplying ||
+      [...this._kernels.values()].some(kernel => kernel.resize?.state === 'InProgress');
     const interval = busy ? QUICK_INTERVAL : this._pollInterval;
     if (this._poll.frequency.interval !== interval) {
       this._poll.frequency = { ...this._poll.frequency, interval };
@@ -413,6 +419,7 @@ export class ElasticModel implements IDisposable {
   private readonly _events: Event.IManager | null;
   private readonly _poll: Poll;
   private readonly _usage: UsageReader;
+  private readonly _resizes: Resizes;
   private readonly _overview: Throttler;
   private _pollInterval: number;
   private _isDisposed = false;
@@ -424,7 +431,6 @@ export class ElasticModel implements IDisposable {
   private _pool: IPool | null = null;
   private _capacity: ICapacity | null = null;
   private readonly _kernels = new Map<string, IKernel>();
-  private readonly _resizes = new Map<string, IResizeState>();
   private readonly _starts = new Map<string, KernelStart>();
   private readonly _changed = new Signal<this, void>(this);
   private readonly _happened = new Signal<this, IHappening>(this);

@@ -85,7 +85,11 @@ export class Notifier implements IDisposable {
         const message = this._startText(kernel);
         if (message !== start.message) {
           start.message = message;
-          Notification.update({ id: start.notification, message });
+          Notification.update({
+            id: start.notification,
+            message,
+            type: this._model.startOf(id)?.obstacle ? 'warning' : 'in-progress'
+          });
         }
       }
     }
@@ -100,7 +104,8 @@ export class Notifier implements IDisposable {
       const kernel = this._model.kernel(id);
       if (start && kernel) {
         start.message = this._startText(kernel);
-        start.notification = Notification.emit(start.message, 'in-progress', {
+        const type = this._model.startOf(id)?.obstacle ? 'warning' : 'in-progress';
+        start.notification = Notification.emit(start.message, type, {
           autoClose: false,
           actions: [
             {
@@ -127,12 +132,17 @@ export class Notifier implements IDisposable {
   }
 
   private _startText(kernel: IKernel): string {
+    const trans = this._trans;
     const title = kernelTitle(kernel);
-    const steps = this._model.startOf(kernel.kernel_id)?.steps ?? [];
-    const last = steps[steps.length - 1];
+    const start = this._model.startOf(kernel.kernel_id);
+    if (start?.obstacle) {
+      const head = trans.__('"%1" waits', title);
+      return toastText(head, stepText(start.obstacle, trans));
+    }
+    const last = start?.steps[start.steps.length - 1];
     return last
-      ? this._trans.__('Starting "%1": %2', title, stepText(last, this._trans))
-      : this._trans.__('Starting "%1"…', title);
+      ? trans.__('Starting "%1": %2', title, stepText(last, trans))
+      : trans.__('Starting "%1"…', title);
   }
 
   private _fail(kernel: IKernel, fallback: string): void {

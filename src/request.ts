@@ -4,6 +4,12 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
+/** Reason of a problem where no answer came. */
+const UNREACHABLE = 'ServerUnreachable';
+
+/** Reason of a problem where the answer was not one of ours. */
+const UNWORDED = 'Error';
+
 /** GPUs of one kind. */
 export interface IGpu {
   kind: string;
@@ -133,9 +139,16 @@ export interface IPool {
   templates: IPoolTemplate[];
 }
 
+/** What of CPU or memory is taken; total and free are null where nobody has set a limit. */
+export interface IShare {
+  total: string | null;
+  used: string;
+  free: string | null;
+}
+
 export interface ICapacity {
-  cpu: { total: string; used: string; free: string };
-  memory: { total: string; used: string; free: string };
+  cpu: IShare;
+  memory: IShare;
   gpus: { kind: string; total: number; used: number }[];
 }
 
@@ -151,6 +164,14 @@ export interface IStartRequest {
   resources?: IResourceWish;
   name?: string;
   path?: string;
+}
+
+/** What is left out stays. */
+export interface IChangeRequest {
+  resources?: IResourceWish;
+  name?: string;
+  /** By another pod of that size: the kernel's variables are lost. Ask first. */
+  replace?: boolean;
 }
 
 /**
@@ -186,6 +207,17 @@ export class ElasticProblem extends Error {
     return `${this.message} ${this.remedy}`.trim();
   }
 
+  /**
+   * Whether nobody who knows has answered, as when a proxy does not wait as long as the server
+   * works: what was asked for may be under way.
+   */
+  get isUnanswered(): boolean {
+    return (
+      this.reason === UNREACHABLE ||
+      (this.reason === UNWORDED && [502, 503, 504].includes(this.status))
+    );
+  }
+
   /** Any thrown thing as a problem. */
   static from(error: unknown): ElasticProblem {
     if (error instanceof ElasticProblem) {
@@ -203,10 +235,7 @@ export interface IElasticApi {
   kernels(): Promise<IKernel[]>;
   kernel(id: string): Promise<IKernel>;
   start(request: IStartRequest): Promise<IKernel>;
-  change(
-    id: string,
-    change: { resources?: IResourceWish; name?: string }
-  ): Promise<IKernel>;
+  change(id: string, change: IChangeRequest): Promise<IKernel>;
   stop(id: string): Promise<void>;
   progress(id: string): Promise<IProgress>;
   usage(id: string): Promise<IUsage>;
@@ -242,10 +271,7 @@ export class ElasticApi implements IElasticApi {
     return this._request('POST', ['kernels'], request);
   }
 
-  change(
-    id: string,
-    change: { resources?: IResourceWish; name?: string }
-  ): Promise<IKernel> {
+  change(id: string, change: IChangeRequest): Promise<IKernel> {
     return this._request('PATCH', ['kernels', id], change);
   }
 
@@ -286,7 +312,7 @@ export class ElasticApi implements IElasticApi {
       response = await ServerConnection.makeRequest(url, init, this._settings);
     } catch {
       throw new ElasticProblem({
-        reason: 'ServerUnreachable',
+        reason: UNREACHABLE,
         message: 'The Jupyter server did not answer.',
         remedy: 'Nothing is lost; this is tried again.'
       });
@@ -320,7 +346,7 @@ function problemOf(response: Response, data: unknown): ElasticProblem {
     });
   }
   return new ElasticProblem({
-    reason: body.reason ?? 'Error',
+    reason: body.reason ?? UNWORDED,
     // `title` is the bare sentence; `message` repeats it with the remedy for other clients.
     message:
       body.title ??

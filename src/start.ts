@@ -7,6 +7,9 @@ import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 import { ElasticProblem, IElasticApi, IKernel, IStep, KernelPhase } from './request';
 
+/** Name of the steps that say what is in the way. */
+export const BLOCKED = 'blocked';
+
 export class KernelStart implements IDisposable {
   constructor(options: KernelStart.IOptions) {
     this._api = options.api;
@@ -31,6 +34,12 @@ export class KernelStart implements IDisposable {
 
   get steps(): readonly IStep[] {
     return this._steps;
+  }
+
+  /** What the start waits for now; null as long as it goes on. */
+  get obstacle(): IStep | null {
+    const last = this._steps[this._steps.length - 1];
+    return !this._isDone && last?.name === BLOCKED ? last : null;
   }
 
   get phase(): KernelPhase {

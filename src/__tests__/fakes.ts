@@ -4,6 +4,7 @@ import { Signal } from '@lumino/signaling';
 import {
   ElasticProblem,
   ICapacity,
+  IChangeRequest,
   IElasticApi,
   IKernel,
   IPool,
@@ -15,6 +16,7 @@ import {
   ITemplate,
   IUsage
 } from '../request';
+import { IResizeState } from '../resize';
 
 export function makeTemplate(changes: Partial<ITemplate> = {}): ITemplate {
   return {
@@ -57,11 +59,23 @@ export function makeKernel(changes: Partial<IKernel> = {}): IKernel {
   };
 }
 
+export function makeResize(changes: Partial<IResizeState> = {}): IResizeState {
+  return {
+    state: 'applying',
+    wish: {},
+    replaces: false,
+    message: '',
+    remedy: '',
+    reason: '',
+    ...changes
+  };
+}
+
 export class FakeApi implements IElasticApi {
   readonly calls: string[] = [];
   readonly store = new Map<string, IKernel>();
   readonly steps = new Map<string, IProgress>();
-  readonly changes: { id: string; resources?: IResourceWish }[] = [];
+  readonly changes: ({ id: string } & IChangeRequest)[] = [];
   offered: ITemplate[] = [makeTemplate()];
   /** Thrown by the next calls of that name, once each. */
   readonly failures = new Map<string, ElasticProblem>();
@@ -71,6 +85,9 @@ export class FakeApi implements IElasticApi {
     resources: { ...kernel.resources, ...wish },
     resize: { state: 'Done' }
   });
+
+  /** PATCH answers no sooner than this is resolved. */
+  answering: Promise<void> = Promise.resolve();
 
   put(kernel: IKernel): IKernel {
     this.store.set(kernel.kernel_id, kernel);
@@ -117,7 +134,8 @@ export class FakeApi implements IElasticApi {
     });
   }
 
-  change(id: string, change: { resources?: IResourceWish }): Promise<IKernel> {
+  async change(id: string, change: IChangeRequest): Promise<IKernel> {
+    await this.answering;
     return this._answer('change', () => {
       this.changes.push({ id, ...change });
       return this.put(this.onChange(this._get(id), change.resources ?? {}));

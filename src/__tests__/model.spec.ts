@@ -255,6 +255,9 @@ describe('ElasticModel', () => {
     });
     expect(model.resizeOf('k1')).toEqual({
       state: 'refused',
+      wish: { memory: '128Mi' },
+      replaces: false,
+      reason: 'ShrinkUnderUse',
       message: '600 MiB are in use.',
       remedy: 'Free memory first.'
     });

@@ -1,5 +1,6 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
+import { isStarting } from '../happenings';
 import { showMemory } from '../quantities';
 import { IKernel, IUsage } from '../request';
 import { showResources, toValue } from '../resources';
@@ -21,8 +22,11 @@ export function ChipButton(props: IChipButtonProps): JSX.Element {
   const use = usage
     ? trans.__('%1 of %2 memory in use', showMemory(usage.memory), showMemory(limit))
     : '';
-  const isStarting = kernel.phase === 'Queued' || kernel.phase === 'Starting';
-  const text = isStarting ? trans.__('Starting…') : resources;
+  const text = isStarting(kernel)
+    ? trans.__('Starting…')
+    : kernel.phase === 'Moving'
+      ? trans.__('Moving…')
+      : resources;
   const label = trans.__('Elastic kernel: %1. Open the Elastic panel', resources);
   return (
     <button

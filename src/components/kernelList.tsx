@@ -5,11 +5,14 @@ import { kernelTitle, notebookOf } from '../actions';
 import { IKernel } from '../request';
 import { showResources } from '../resources';
 import { PhaseLabel } from './kernelSection';
+import { Notice } from './notice';
 
 export interface IKernelListProps {
   kernels: readonly IKernel[];
   /** Id of the current document's kernel, to be marked. */
   currentId: string | null;
+  /** What the start of a kernel waits for; empty as long as it goes on. */
+  obstacleOf: (kernel: IKernel) => string;
   trans: TranslationBundle;
   onOpen: (kernel: IKernel) => void;
   onStop: (kernel: IKernel) => void;
@@ -37,6 +40,7 @@ function KernelRow(props: IKernelListProps & { kernel: IKernel }): JSX.Element {
   const title = kernelTitle(kernel);
   const path = notebookOf(kernel);
   const isCurrent = kernel.kernel_id === currentId;
+  const obstacle = props.obstacleOf(kernel);
   const isEnded = kernel.phase === 'Failed' || kernel.phase === 'Stopped';
   const open = path
     ? trans.__('Open %1', path)
@@ -61,6 +65,7 @@ function KernelRow(props: IKernelListProps & { kernel: IKernel }): JSX.Element {
             {kernel.display_name ?? kernel.template}
           </span>
         </div>
+        {obstacle && <Notice kind="warning" message={obstacle} />}
       </div>
       {!isEnded && !isCurrent && (
         <button

@@ -1,7 +1,6 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon, stopIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import { IResizeState } from '../resize';
 import { showCores, showMemory } from '../quantities';
 import {
   ICapacity,
@@ -11,10 +10,20 @@ import {
   ITemplate,
   IUsage
 } from '../request';
-import { IResourceValue, sameValue, showValue, toValue, toWish } from '../resources';
+import { hasLess, IResizeState } from '../resize';
+import {
+  IResourceValue,
+  sameValue,
+  showResources,
+  showValue,
+  toValue,
+  toWish
+} from '../resources';
+import { KernelStart } from '../start';
 import { Notice } from './notice';
 import { ResizeStatus } from './resizeStatus';
 import { ResourceForm } from './resourceForm';
+import { Steps } from './steps';
 import { UseBar } from './useBar';
 
 export interface IKernelSectionProps {
@@ -23,11 +32,15 @@ export interface IKernelSectionProps {
   template: ITemplate | null;
   usage: IUsage | null;
   resize: IResizeState | null;
+  /** Its way to Running, while it is on it. */
+  start: KernelStart | null;
   capacity: ICapacity | null;
   status: IStatus | null;
   canRestart: boolean;
   trans: TranslationBundle;
   onResize: (wish: IResourceWish) => void;
+  /** Give it another pod, after asking; with the sentence of a refusal, if one led to it. */
+  onMove: (wish: IResourceWish, refusal?: string) => void;
   /** The user goes on: the outcome of the last resize is no longer news. */
   onEdit: () => void;
   onRestart: () => void;
@@ -36,7 +49,7 @@ export interface IKernelSectionProps {
 
 /** This kernel: state, use against limits, resize, restart, stop. */
 export function KernelSection(props: IKernelSectionProps): JSX.Element {
-  const { kernel, template, usage, resize, trans } = props;
+  const { kernel, template, usage, resize, start, trans } = props;
   const isRunning = kernel.phase === 'Running';
   const isEnded = kernel.phase === 'Failed' || kernel.phase === 'Stopped';
   const name = template?.display_name ?? kernel.display_name ?? kernel.template;
@@ -48,15 +61,16 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
         </span>
         <PhaseLabel kernel={kernel} trans={trans} />
       </div>
-      {kernel.message && (kernel.reason || isEnded) && (
+      {(kernel.message ? kernel.reason || isEnded : kernel.phase === 'Failed') && (
         <Notice
           kind={isEnded || kernel.reason === 'OutOfMemory' ? 'error' : 'info'}
-          message={kernel.message}
+          message={kernel.message || trans.__('It failed (%1).', kernel.reason)}
         />
       )}
       {kernel.warnings?.map(warning => (
         <Notice key={warning} kind="warning" message={warning} />
       ))}
+      {start && !start.isDone && <Steps start={start} trans={trans} />}
       {!isEnded && <Use kernel={kernel} usage={usage} trans={trans} />}
       {!isEnded && template && (
         <ResizeForm
@@ -68,6 +82,7 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
           canResize={isRunning}
           trans={trans}
           onResize={props.onResize}
+          onMove={props.onMove}
           onEdit={props.onEdit}
         />
       )}
@@ -177,6 +192,7 @@ interface IResizeFormProps {
   canResize: boolean;
   trans: TranslationBundle;
   onResize: (wish: IResourceWish) => void;
+  onMove: (wish: IResourceWish, refusal?: string) => void;
   onEdit: () => void;
 }
 
@@ -191,6 +207,10 @@ function ResizeForm(props: IResizeFormProps): JSX.Element {
   const isApplying = resize?.state === 'applying';
   const value = wanted ?? held;
   const hasChanged = !sameValue(value, held);
+  const wish = toWish(value, held);
+  // A pod has the GPUs that it began with.
+  const needsMove = wish.gpu !== undefined;
+  const id = React.useId();
 
   const isDone = resize?.state === 'done';
   React.useEffect(() => {
@@ -206,7 +226,7 @@ function ResizeForm(props: IResizeFormProps): JSX.Element {
       onSubmit={event => {
         event.preventDefault();
         if (hasChanged && isValid && props.canResize && !isApplying) {
-          props.onResize(toWish(value, held));
+          (needsMove ? props.onMove : props.onResize)(wish);
         }
       }}
     >
@@ -224,12 +244,23 @@ function ResizeForm(props: IResizeFormProps): JSX.Element {
           props.onEdit();
         }}
       />
+      {needsMove && (
+        <div id={id} className="jp-Elastic-hint">
+          {trans.__('Other GPUs need another pod, and the variables are lost.')}
+        </div>
+      )}
+      {resize?.state === 'refused' && kernel.actual && hasLess(kernel) && (
+        <div className="jp-Elastic-hint">
+          {trans.__('For now the kernel has %1.', showResources(kernel.actual))}
+        </div>
+      )}
       <div className="jp-Elastic-buttons">
         <button
           type="submit"
           className="jp-mod-styled jp-mod-accept"
           disabled={!hasChanged || !isValid || !props.canResize || isApplying}
           title={hasChanged ? showValue(value) : undefined}
+          aria-describedby={needsMove ? id : undefined}
         >
           {trans.__('Apply')}
         </button>
@@ -248,7 +279,11 @@ function ResizeForm(props: IResizeFormProps): JSX.Element {
           </button>
         )}
       </div>
-      <ResizeStatus state={resize} trans={trans} />
+      <ResizeStatus
+        state={resize}
+        trans={trans}
+        onMove={refusal => props.onMove(refusal.wish, refusal.message)}
+      />
     </form>
   );
 }

@@ -1,7 +1,7 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { parseCpu, parseMemory, showCores, showMemory } from '../quantities';
-import { ICapacity, IPool, IPoolTemplate, IStatus } from '../request';
+import { ICapacity, IPool, IPoolTemplate, IShare, IStatus } from '../request';
 import { UseBar } from './useBar';
 
 export interface IPoolSectionProps {
@@ -72,23 +72,23 @@ function PoolRow(props: { row: IPoolTemplate; trans: TranslationBundle }): JSX.E
 function Taken(props: { capacity: ICapacity; trans: TranslationBundle }): JSX.Element {
   const { cpu, memory, gpus } = props.capacity;
   const { trans } = props;
-  const cores = [parseCpu(cpu.used) ?? 0, parseCpu(cpu.total) ?? 0];
-  const bytes = [parseMemory(memory.used) ?? 0, parseMemory(memory.total) ?? 0];
   return (
     <div className="jp-Elastic-uses">
-      <UseBar
+      <TakenShare
         label={trans.__('CPU taken')}
-        value={cores[0]}
-        maximum={cores[1]}
-        caption={trans.__('%1 left', `${showCores(parseCpu(cpu.free) ?? 0)} CPU`)}
-        text={trans.__('%1 of %2', showCores(cores[0]), showCores(cores[1]))}
+        share={cpu}
+        parse={parseCpu}
+        show={showCores}
+        unit=" CPU"
+        trans={trans}
       />
-      <UseBar
+      <TakenShare
         label={trans.__('Memory taken')}
-        value={bytes[0]}
-        maximum={bytes[1]}
-        caption={trans.__('%1 left', showMemory(parseMemory(memory.free) ?? 0))}
-        text={trans.__('%1 of %2', showMemory(bytes[0]), showMemory(bytes[1]))}
+        share={memory}
+        parse={parseMemory}
+        show={showMemory}
+        unit=""
+        trans={trans}
       />
       {gpus.map(gpu => (
         <UseBar
@@ -100,6 +100,49 @@ function Taken(props: { capacity: ICapacity; trans: TranslationBundle }): JSX.El
         />
       ))}
     </div>
+  );
+}
+
+interface ITakenShareProps {
+  label: string;
+  share: IShare;
+  parse: (text: string) => number | null;
+  show: (value: number) => string;
+  /** What `show` leaves out. */
+  unit: string;
+  trans: TranslationBundle;
+}
+
+/** What of one resource is taken: a part of the total, or a bare figure where there is none. */
+function TakenShare(props: ITakenShareProps): JSX.Element {
+  const { label, share, show, unit, trans } = props;
+  // Nought is no quantity that a kernel could have, but as a share it is.
+  const read = (text: string): number => props.parse(text) ?? 0;
+  const used = read(share.used);
+  if (share.total === null) {
+    return (
+      <UseBar
+        label={label}
+        value={used}
+        maximum={null}
+        text={`${show(used)}${unit}`}
+        caption={trans.__('Nobody has set a limit.')}
+      />
+    );
+  }
+  const total = read(share.total);
+  return (
+    <UseBar
+      label={label}
+      value={used}
+      maximum={total}
+      text={trans.__('%1 of %2', show(used), show(total))}
+      caption={
+        share.free === null
+          ? undefined
+          : trans.__('%1 left', `${show(read(share.free))}${unit}`)
+      }
+    />
   );
 }
 

@@ -1,30 +1,54 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
-import { IResizeState } from '../resize';
+import { isMovable, IResizeState } from '../resize';
 import { Notice } from './notice';
 
-/** How the last resize stands, spoken as well as shown. */
-export function ResizeStatus(props: {
+export interface IResizeStatusProps {
   state: IResizeState | null;
   trans: TranslationBundle;
-}): JSX.Element {
+  /** Offered where another pod can have the size; asks before it does anything. */
+  onMove: (refusal: IResizeState) => void;
+}
+
+/** How the last resize stands, spoken as well as shown. */
+export function ResizeStatus(props: IResizeStatusProps): JSX.Element {
   const { state, trans } = props;
   return (
     <div className="jp-Elastic-resize" aria-live="polite" role="status">
       {state?.state === 'applying' && (
-        <span>
+        <div className="jp-Elastic-applying">
           <span className="jp-Elastic-spinner" aria-hidden="true" />
-          {state.message || trans.__('Applying…')}
-        </span>
+          <span>{state.message || applyingText(state, trans)}</span>
+        </div>
       )}
       {state?.state === 'done' && (
         <span className="jp-Elastic-done">
-          {trans.__('Done. The kernel kept its variables.')}
+          {state.replaces
+            ? trans.__('Done. The kernel is in another pod, without its variables.')
+            : trans.__('Done. The kernel kept its variables.')}
         </span>
       )}
       {state?.state === 'refused' && (
-        <Notice kind="error" message={state.message} remedy={state.remedy} />
+        <Notice
+          kind="error"
+          message={state.message || trans.__('It was refused (%1).', state.reason)}
+          remedy={state.remedy}
+        >
+          {isMovable(state.reason) && (
+            <button
+              type="button"
+              className="jp-mod-styled"
+              onClick={() => props.onMove(state)}
+            >
+              {trans.__('Move to another pod…')}
+            </button>
+          )}
+        </Notice>
       )}
     </div>
   );
+}
+
+function applyingText(state: IResizeState, trans: TranslationBundle): string {
+  return state.replaces ? trans.__('Moving to another pod…') : trans.__('Applying…');
 }

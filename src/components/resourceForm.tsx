@@ -10,7 +10,7 @@ import {
   showCores,
   showMemory
 } from '../quantities';
-import { ICapacity, IGpu, IOffer } from '../request';
+import { ICapacity, IGpu, IOffer, IShare } from '../request';
 import { cpuLimits, ILimits, IResourceValue, memoryLimits } from '../resources';
 import { ResourceField } from './resourceField';
 import { Select } from './select';
@@ -85,12 +85,7 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
         read={readCpu}
         problem={range(cpu, showCpu)}
         unreadable={trans.__('Write a quantity such as %1.', '500m')}
-        hint={left(
-          capacity ? (parseCpu(capacity.cpu.free) ?? 0) : null,
-          held?.cpu ?? 0,
-          value.cpu,
-          showCpu
-        )}
+        hint={left(freeOf(capacity?.cpu, parseCpu), held?.cpu ?? 0, value.cpu, showCpu)}
         disabled={disabled}
         onChange={next => set('cpu', next)}
       />
@@ -104,7 +99,7 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
         problem={range(memory, showMemory)}
         unreadable={trans.__('Write a quantity such as %1.', '512Mi')}
         hint={left(
-          capacity ? (parseMemory(capacity.memory.free) ?? 0) : null,
+          freeOf(capacity?.memory, parseMemory),
           held?.memory ?? 0,
           value.memory,
           showMemory
@@ -122,6 +117,14 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
       />
     </div>
   );
+}
+
+/** What is left of a resource, in base units; null where it is not known or without limit. */
+function freeOf(
+  share: IShare | undefined,
+  parse: (text: string) => number | null
+): number | null {
+  return share && share.free !== null ? (parse(share.free) ?? 0) : null;
 }
 
 interface IGpuFieldProps {
@@ -143,14 +146,18 @@ function GpuField(props: IGpuFieldProps): JSX.Element | null {
   const options: { key: string; gpu: IGpu | null; label: string }[] = [
     { key: '', gpu: null, label: trans.__('None') }
   ];
+  const add = (gpu: IGpu): void => {
+    const { kind, count } = gpu;
+    options.push({ key: keyOf(gpu), gpu, label: `${count} × ${kind}` });
+  };
   for (const kind of kinds) {
     for (let count = 1; count <= maximum; count++) {
-      options.push({
-        key: `${count} ${kind}`,
-        gpu: { kind, count },
-        label: `${count} × ${kind}`
-      });
+      add({ kind, count });
     }
+  }
+  if (value && !options.some(one => one.key === keyOf(value))) {
+    // What a kernel has and its template offers no more.
+    add(value);
   }
   return (
     <div className="jp-Elastic-field">
@@ -159,7 +166,7 @@ function GpuField(props: IGpuFieldProps): JSX.Element | null {
         <Select
           id={id}
           disabled={props.disabled}
-          value={value ? `${value.count} ${value.kind}` : ''}
+          value={keyOf(value)}
           onChange={event =>
             onChange(options.find(one => one.key === event.target.value)?.gpu ?? null)
           }
@@ -173,4 +180,8 @@ function GpuField(props: IGpuFieldProps): JSX.Element | null {
       </div>
     </div>
   );
+}
+
+function keyOf(gpu: IGpu | null): string {
+  return gpu ? `${gpu.count} ${gpu.kind}` : '';
 }

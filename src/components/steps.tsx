@@ -1,12 +1,15 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import { checkIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import { KernelStart } from '../start';
+import { KernelPhase } from '../request';
+import { BLOCKED, KernelStart } from '../start';
+import { Notice } from './notice';
 
 export interface IStepsProps {
   start: KernelStart;
   trans: TranslationBundle;
-  onCancel: () => void;
+  /** Without it there is no button to cancel. */
+  onCancel?: () => void;
 }
 
 /** What a step is called where the server gives no sentence. */
@@ -21,6 +24,12 @@ export function stepText(
     queued: trans.__('Waiting for room'),
     created: trans.__('Pod created'),
     claimed: trans.__('Warm pod claimed'),
+    scheduled: trans.__('A node has room'),
+    'node-coming': trans.__('A node is being added'),
+    'image-pulling': trans.__('Pulling the image'),
+    'image-pulled': trans.__('Image is pulled'),
+    started: trans.__('Container runs'),
+    blocked: trans.__('Something is in the way'),
     'agent-up': trans.__('Agent is up'),
     resized: trans.__('Resources are set'),
     'kernel-up': trans.__('Kernel is up'),
@@ -32,15 +41,20 @@ export function stepText(
 /** The dated steps of a start, as they come. */
 export function Steps(props: IStepsProps): JSX.Element {
   const { start, trans } = props;
-  // Why a start failed is said once, in the form.
-  const steps = start.steps.filter(step => step.name !== 'failed');
+  const { obstacle } = start;
+  // Why a start failed is said once, in the form; what it waits for, below.
+  const steps = start.steps.filter(step => step.name !== 'failed' && step !== obstacle);
   const began = start.steps[0]?.time ?? start.kernel.created;
   return (
     <div className="jp-Elastic-steps">
       <ol aria-live="polite" aria-label={trans.__('Steps of the start')}>
         {steps.map((step, index) => (
           <li key={`${step.time}-${index}`}>
-            <checkIcon.react tag="span" className="jp-Elastic-step-icon" />
+            {step.name === BLOCKED ? (
+              <span className="jp-Elastic-step-icon" aria-hidden="true" />
+            ) : (
+              <checkIcon.react tag="span" className="jp-Elastic-step-icon" />
+            )}
             <span className="jp-Elastic-step-text">{stepText(step, trans)}</span>
             <span className="jp-Elastic-step-time">
               {trans.__('%1 s', Math.max(0, step.time - began).toFixed(1))}
@@ -51,12 +65,15 @@ export function Steps(props: IStepsProps): JSX.Element {
           <li className="jp-Elastic-step-now">
             <span className="jp-Elastic-spinner" aria-hidden="true" />
             <span className="jp-Elastic-step-text">
-              {start.phase === 'Queued' ? trans.__('Queued…') : trans.__('Starting…')}
+              {obstacle ? trans.__('Waiting…') : underWay(start.phase, trans)}
             </span>
           </li>
         )}
       </ol>
-      {!start.isDone && (
+      <div aria-live="polite">
+        {obstacle && <Notice kind="warning" message={stepText(obstacle, trans)} />}
+      </div>
+      {!start.isDone && props.onCancel && (
         <div className="jp-Elastic-buttons">
           <button
             type="button"
@@ -69,4 +86,15 @@ export function Steps(props: IStepsProps): JSX.Element {
       )}
     </div>
   );
+}
+
+function underWay(phase: KernelPhase, trans: TranslationBundle): string {
+  switch (phase) {
+    case 'Queued':
+      return trans.__('Queued…');
+    case 'Moving':
+      return trans.__('Moving…');
+    default:
+      return trans.__('Starting…');
+  }
 }

@@ -7,7 +7,8 @@ export interface IUseBarProps {
   text: string;
   /** In any unit; null when not known. */
   value: number | null;
-  maximum: number;
+  /** Null where there is no limit: then there is no bar. */
+  maximum: number | null;
   /** More figures, on hover. */
   caption?: string;
 }
@@ -33,26 +34,29 @@ export function levelOf(part: number | null): string {
 
 /** Use of one resource against its limit. */
 export function UseBar(props: IUseBarProps): JSX.Element {
-  const part = partOf(props.value, props.maximum);
+  const { maximum } = props;
+  const part = maximum === null ? null : partOf(props.value, maximum);
   const percent = part === null ? undefined : Math.round(part * 100);
   return (
     <div className="jp-Elastic-use" title={props.caption}>
       <span className="jp-Elastic-use-label">{props.label}</span>
       <span className="jp-Elastic-use-text">{props.text}</span>
-      <div
-        className="jp-Elastic-bar"
-        role="progressbar"
-        aria-label={props.label}
-        aria-valuemin={0}
-        aria-valuemax={100}
-        aria-valuenow={percent}
-        aria-valuetext={props.text}
-      >
+      {maximum !== null && (
         <div
-          className={`jp-Elastic-bar-fill ${levelOf(part)}`}
-          style={{ width: `${percent ?? 0}%` }}
-        />
-      </div>
+          className="jp-Elastic-bar"
+          role="progressbar"
+          aria-label={props.label}
+          aria-valuemin={0}
+          aria-valuemax={100}
+          aria-valuenow={percent}
+          aria-valuetext={props.text}
+        >
+          <div
+            className={`jp-Elastic-bar-fill ${levelOf(part)}`}
+            style={{ width: `${percent ?? 0}%` }}
+          />
+        </div>
+      )}
     </div>
   );
 }

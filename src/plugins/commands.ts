@@ -3,7 +3,8 @@ import { ICommandPalette } from '@jupyterlab/apputils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { elasticIcon } from '../icons';
-import { IResourceWish } from '../request';
+import { ElasticProblem, IResourceWish } from '../request';
+import { isMovable } from '../resize';
 import { CommandIDs, IElasticActions, IElasticModel, PACKAGE } from '../tokens';
 
 const RESOURCES: ReadonlyJSONObject = {
@@ -102,8 +103,17 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         if (!id || !args.resources) {
           return commands.execute(CommandIDs.openPanel, { section: 'kernel' });
         }
+        const wish = args.resources as IResourceWish;
         try {
-          await actions.resize(id, args.resources as IResourceWish);
+          try {
+            await actions.resize(id, wish);
+          } catch (error) {
+            const { reason, message } = ElasticProblem.from(error);
+            if (!isMovable(reason)) {
+              throw error;
+            }
+            await actions.replace(id, wish, message);
+          }
         } catch (error) {
           await actions.showProblem(trans.__('Cannot resize the kernel'), error);
         }

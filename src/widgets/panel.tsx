@@ -18,7 +18,7 @@ import { Notice } from '../components/notice';
 import { PoolSection } from '../components/poolSection';
 import { Section } from '../components/section';
 import { StartForm } from '../components/startForm';
-import { Steps } from '../components/steps';
+import { Steps, stepText } from '../components/steps';
 import { CurrentDocument } from '../current';
 import { elasticIcon } from '../icons';
 import { ElasticModel } from '../model';
@@ -115,6 +115,10 @@ export class ElasticPanel extends ReactWidget {
           <KernelList
             kernels={model.kernels}
             currentId={this._current.kernelId}
+            obstacleOf={one => {
+              const obstacle = model.startOf(one.kernel_id)?.obstacle;
+              return obstacle ? stepText(obstacle, trans) : '';
+            }}
             trans={trans}
             onOpen={one => this._run(trans.__('Cannot open'), this._actions.open(one))}
             onStop={one => this._stop(one.kernel_id)}
@@ -181,6 +185,7 @@ export class ElasticPanel extends ReactWidget {
           template={model.template(kernel.template)}
           usage={model.usage(id)}
           resize={model.resizeOf(id)}
+          start={model.startOf(id)}
           capacity={model.capacity}
           status={model.status}
           canRestart={kernel.phase === 'Running' && this._actions.canRestart(id)}
@@ -188,6 +193,9 @@ export class ElasticPanel extends ReactWidget {
           onResize={wish => {
             // A refusal is shown in the section, with its remedy.
             void this._actions.resize(id, wish).catch(() => undefined);
+          }}
+          onMove={(wish, refusal) => {
+            void this._actions.replace(id, wish, refusal).catch(() => undefined);
           }}
           onEdit={() => model.clearResize(id)}
           onRestart={() =>

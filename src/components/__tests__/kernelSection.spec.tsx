@@ -1,7 +1,7 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { fireEvent, render, screen } from '@testing-library/react';
 import * as React from 'react';
-import { makeKernel, makeTemplate } from '../../__tests__/fakes';
+import { makeKernel, makeResize, makeTemplate } from '../../__tests__/fakes';
 import { IKernelSectionProps, KernelSection } from '../kernelSection';
 
 const trans = nullTranslator.load('jupyter_elastic');
@@ -12,11 +12,13 @@ function makeProps(changes: Partial<IKernelSectionProps> = {}): IKernelSectionPr
     template: makeTemplate(),
     usage: null,
     resize: null,
+    start: null,
     capacity: null,
     status: null,
     canRestart: true,
     trans,
     onResize: jest.fn(),
+    onMove: jest.fn(),
     onEdit: jest.fn(),
     onRestart: jest.fn(),
     onStop: jest.fn(),
@@ -100,7 +102,7 @@ describe('KernelSection', () => {
 
   it('says how the resize stands, in a live region', () => {
     const applying = makeProps({
-      resize: { state: 'applying', message: '', remedy: '' }
+      resize: makeResize()
     });
     const { rerender } = render(<KernelSection {...applying} />);
     const status = screen.getByRole('status');
@@ -110,22 +112,119 @@ describe('KernelSection', () => {
     rerender(
       <KernelSection
         {...applying}
-        resize={{
+        resize={makeResize({
           state: 'refused',
           message: '600 MiB are in use.',
           remedy: 'Free some.'
-        }}
+        })}
       />
     );
     expect(status.textContent).toBe('600 MiB are in use.Free some.');
     expect(memory().disabled).toBe(false);
-    rerender(
-      <KernelSection
-        {...applying}
-        resize={{ state: 'done', message: '', remedy: '' }}
-      />
-    );
+    rerender(<KernelSection {...applying} resize={makeResize({ state: 'done' })} />);
     expect(status.textContent).toContain('Done');
+  });
+
+  it('says what a resize waits for', () => {
+    const message = 'The node has no room now: 2 GiB are free.';
+    render(<KernelSection {...makeProps({ resize: makeResize({ message }) })} />);
+    expect(screen.getByRole('status').textContent).toBe(message);
+  });
+
+  it.each(['NoNodeFits', 'ResizeUnsupported'])(
+    'offers another pod after %s, for what was asked for',
+    reason => {
+      const props = makeProps({
+        resize: makeResize({
+          state: 'refused',
+          wish: { memory: '4Gi' },
+          reason,
+          message: 'It does not fit.',
+          remedy: 'Ask for less.'
+        })
+      });
+      render(<KernelSection {...props} />);
+      fireEvent.click(button('Move to another pod…'));
+      expect(props.onMove).toHaveBeenCalledWith({ memory: '4Gi' }, 'It does not fit.');
+      expect(props.onResize).not.toHaveBeenCalled();
+    }
+  );
+
+  it.each(['QuotaFull', 'ResizeStuck', 'LimitRangeRefused', 'SomethingNew'])(
+    'offers no other pod after %s, and shows sentence and remedy',
+    reason => {
+      const resize = makeResize({
+        state: 'refused',
+        reason,
+        message: 'It cannot be.',
+        remedy: 'Do without.'
+      });
+      render(<KernelSection {...makeProps({ resize })} />);
+      expect(screen.getByRole('alert').textContent).toBe('It cannot be.Do without.');
+      expect(screen.queryByRole('button', { name: /another pod/ })).toBeNull();
+    }
+  );
+
+  it('names the reason where there is no sentence', () => {
+    const resize = makeResize({ state: 'refused', reason: 'SomethingNew' });
+    const { rerender } = render(<KernelSection {...makeProps({ resize })} />);
+    expect(screen.getByRole('alert').textContent).toContain('SomethingNew');
+    const kernel = makeKernel({ phase: 'Failed', reason: 'SomethingElse' });
+    rerender(<KernelSection {...makeProps({ kernel })} />);
+    expect(screen.getByRole('alert').textContent).toContain('SomethingElse');
+  });
+
+  it('says what the kernel has for now if it has less than it should', () => {
+    const props = makeProps({
+      kernel: makeKernel({ resources: { cpu: '1', memory: '4Gi' } }),
+      resize: makeResize({
+        state: 'refused',
+        reason: 'NoNodeFits',
+        message: 'No room.'
+      })
+    });
+    render(<KernelSection {...props} />);
+    expect(screen.getByText('For now the kernel has 1 CPU · 1 GiB.')).toBeTruthy();
+  });
+
+  it('asks for another pod when other GPUs are chosen', () => {
+    const template = makeTemplate();
+    template.resources.gpu = { kinds: ['a100'], default: 0, maximum: 2 };
+    const props = makeProps({ template });
+    render(<KernelSection {...props} />);
+    fireEvent.change(memory(), { target: { value: '2' } });
+    expect(screen.queryByText(/Other GPUs/)).toBeNull();
+    fireEvent.change(screen.getByRole('combobox', { name: 'GPU' }), {
+      target: { value: '2 a100' }
+    });
+    const note = screen.getByText(/Other GPUs need another pod/);
+    expect(button('Apply').getAttribute('aria-describedby')).toBe(note.id);
+    fireEvent.click(button('Apply'));
+    expect(props.onMove).toHaveBeenCalledWith({
+      memory: '2Gi',
+      gpu: { kind: 'a100', count: 2 }
+    });
+    expect(props.onResize).not.toHaveBeenCalled();
+  });
+
+  it('asks for another pod to be rid of GPUs', () => {
+    const template = makeTemplate();
+    template.resources.gpu = { kinds: ['a100'], default: 0, maximum: 2 };
+    const gpu = { kind: 'a100', count: 1 };
+    const kernel = makeKernel({ resources: { cpu: '1', memory: '1Gi', gpu } });
+    const props = makeProps({ template, kernel });
+    render(<KernelSection {...props} />);
+    fireEvent.change(screen.getByRole('combobox', { name: 'GPU' }), {
+      target: { value: '' }
+    });
+    fireEvent.click(button('Apply'));
+    expect(props.onMove).toHaveBeenCalledWith({ gpu: null });
+  });
+
+  it('says after a move that the variables are gone', () => {
+    const resize = makeResize({ state: 'done', replaces: true });
+    render(<KernelSection {...makeProps({ resize })} />);
+    expect(screen.getByRole('status').textContent).toContain('without its variables');
   });
 
   it('keeps what was wanted after a refusal, and shows what is after it is done', () => {
@@ -136,7 +235,7 @@ describe('KernelSection', () => {
     rerender(
       <KernelSection
         {...props}
-        resize={{ state: 'refused', message: 'No.', remedy: '' }}
+        resize={makeResize({ state: 'refused', message: 'No.' })}
       />
     );
     expect(memory().value).toBe('2 GiB');
@@ -144,7 +243,7 @@ describe('KernelSection', () => {
       <KernelSection
         {...props}
         kernel={makeKernel({ resources: { cpu: '1', memory: '3Gi' } })}
-        resize={{ state: 'done', message: '', remedy: '' }}
+        resize={makeResize({ state: 'done' })}
       />
     );
     expect(memory().value).toBe('3 GiB');

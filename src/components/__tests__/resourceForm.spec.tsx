@@ -160,6 +160,31 @@ describe('ResourceForm', () => {
     expect(onChange.mock.calls[onChange.mock.calls.length - 1][1]).toBe(true);
   });
 
+  it('says nothing of what is left where nobody has set a limit', () => {
+    show(offer, {
+      cpu: { total: null, used: '6', free: null },
+      memory: { total: '16Gi', used: '16Gi', free: '0' },
+      gpus: []
+    });
+    expect(screen.queryByText(/CPU left/)).toBeNull();
+    expect(screen.getByText('only 0 KiB left')).toBeTruthy();
+  });
+
+  it('shows GPUs that a kernel has and its template offers no more', () => {
+    const gpu = { kind: 'v100', count: 4 };
+    render(
+      <ResourceForm
+        offer={{ ...offer, gpu: { kinds: ['a100'], default: 0, maximum: 1 } }}
+        value={{ ...defaults(offer), gpu }}
+        trans={trans}
+        onChange={jest.fn()}
+      />
+    );
+    const select = screen.getByRole('combobox', { name: 'GPU' }) as HTMLSelectElement;
+    expect(select.selectedOptions[0].textContent).toBe('4 × v100');
+    expect(select.options).toHaveLength(3);
+  });
+
   it('has no slider for what is fixed', () => {
     show({ ...offer, cpu: { minimum: '1', default: '1', maximum: '1', choices: [] } });
     expect(screen.queryByRole('slider', { name: 'CPU' })).toBeNull();
