@@ -33,6 +33,11 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         help="also print the policy that only servers reach kernels",
     )
     crds.add_argument(
+        "--disruption-budget",
+        action="store_true",
+        help="also print the budget that keeps kernels where nodes are emptied",
+    )
+    crds.add_argument(
         "--namespace",
         metavar="NAME",
         default="default",
@@ -57,6 +62,8 @@ async def show(context: Context) -> int:
         texts.append(shipped.roles(arguments.namespace))
     if arguments.network_policy:
         texts.append(shipped.network_policy(arguments.namespace))
+    if arguments.disruption_budget:
+        texts.append(shipped.disruption_budget(arguments.namespace))
     text = "---\n".join(texts)
     if context.json:
         items = list(yaml.safe_load_all(text))

@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from ..errors import ElasticError
-from ..model import Capacity, Enforcement, Kernel, Pod, Step, Template
+from ..model import Capacity, Enforcement, Kernel, Pod, PoolRow, Step, Template
 from ..resources import Resources
 
 
@@ -144,6 +144,10 @@ class Cluster(ABC):
         configuration alone.
         """
         return None
+
+    def pool_size(self, template: Template) -> int | None:
+        """How many warm pods to keep of a template; None: make none, and leave those there are."""
+        return template.pool.size
 
     # -- what a kernel sees of the cluster -------------------------------------------------
 
@@ -300,3 +304,6 @@ class Cluster(ABC):
     @abstractmethod
     async def release_lease(self, name: str) -> None:
         """Let another take over at once. Idempotent."""
+
+    async def report_pool(self, rows: Sequence[PoolRow]) -> None:  # noqa: B027 - few keep it
+        """Keep how the pool stands where administrators look; called by who holds ``pool``."""

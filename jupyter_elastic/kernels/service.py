@@ -143,6 +143,7 @@ class ElasticService:
             offered = self.cluster.offered()
             if offered is not None:
                 self.templates.take_live(*offered)
+                self.controller.wake()
 
     def _forget_readings(self, change: Change) -> None:
         if change.kind == "kernel" and change.new is None:

@@ -10,19 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ..cluster.base import Change, Cluster
 from ..errors import ElasticError, QuotaFull
-from ..model import Kernel, Pod, PodPhase, Template
+from ..model import Kernel, Pod, PodPhase, PoolRow, Template
 from .planner import Action, Create, Delete, Want, plan
 
 LEASE = "pool"
 LEASE_PERIOD = 5.0
 """Seconds between renewals of the lease; the port asks for less than 10."""
 MAX_BACKOFF = 300.0
+REPORT_PERIOD = 5.0
+"""Seconds between two reports of how the pool stands, at least."""
 RESYNC = 15.0
 """Seconds after which a refusal for want of room is tried again though nobody gave room back."""
 
@@ -64,6 +68,8 @@ class PoolController:
         self._blocked: dict[str, float] = {}
         self._refused: set[str] = set()  # templates without room for a pod
         self._born: dict[str, str] = {}  # pods that I created and that are not warm yet
+        self._rows: tuple[PoolRow, ...] = ()
+        self._reported = 0.0
         self._wake = asyncio.Event()
         self._quiet_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +103,7 @@ class PoolController:
 
     def targets(self) -> dict[str, int]:
         """Warm pods wanted, per template."""
-        return {name: t.pool.size for name, t in self.templates().items()}
+        return {name: self.cluster.pool_size(t) or 0 for name, t in self.templates().items()}
 
     # -- loop ------------------------------------------------------------------------------
 
@@ -167,19 +173,54 @@ class PoolController:
 
     async def _reconcile(self) -> None:
         self._wake.clear()
-        wants = {
-            name: Want(
-                template=name,
-                hash=template.hash,
-                target=template.pool.size,
-                ttl=template.pool.ttl,
-                blocked_until=self._blocked.get(name, 0),
-                failing=name in self._failures,
-            )
-            for name, template in self.templates().items()
-        }
+        wants = {name: self._want(template) for name, template in self.templates().items()}
         for action in plan(self.cluster.pods().values(), wants, self.clock()):
             await self._act(action)
+        await self._report()
+
+    def _want(self, template: Template) -> Want:
+        name = template.name
+        size = self.cluster.pool_size(template)
+        if size is None:  # paused: make none, and take none away
+            mine = [pod for pod in self._waiting_pods() if pod.template == name]
+            size, blocked = len(mine), math.inf
+        else:
+            blocked = self._blocked.get(name, 0)
+        return Want(
+            template=name,
+            hash=template.hash,
+            target=size,
+            ttl=template.pool.ttl,
+            blocked_until=blocked,
+            failing=name in self._failures,
+        )
+
+    def _waiting_pods(self) -> list[Pod]:
+        return [
+            pod
+            for pod in self.cluster.pods().values()
+            if pod.kernel_id is None and pod.phase in (PodPhase.WARMING, PodPhase.WARM)
+        ]
+
+    async def _report(self) -> None:
+        """Let the cluster keep how the pool stands, when that has changed, and not too often."""
+        now = self.clock()
+        if now < self._reported + REPORT_PERIOD:
+            return
+        counts = Counter((pod.template, pod.phase) for pod in self._waiting_pods())
+        rows = tuple(
+            PoolRow(
+                template=name,
+                target=target,
+                warm=counts[name, PodPhase.WARM],
+                warming=counts[name, PodPhase.WARMING],
+                message=self.messages.get(name, ""),
+            )
+            for name, target in sorted(self.targets().items())
+        )
+        if rows != self._rows:
+            await self.cluster.report_pool(rows)
+            self._reported, self._rows = now, rows
 
     async def _act(self, action: Action) -> None:
         if isinstance(action, Delete):

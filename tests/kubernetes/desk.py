@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.server import Server, start_server
 
-from ..testcluster.world import Kube
+from ..testcluster.api import ApiFailure, until
+from ..testcluster.world import POD_SECURITY, Kube
 from .world import rules
 
 TEMPLATES = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kerneltemplates"
@@ -63,6 +64,54 @@ class Desk:
         """Delete a KernelTemplate."""
         self.kube.admin.delete(f"{TEMPLATES.format(self.namespace)}/{name}")
 
+    def pod_options(self, **more: Any) -> dict[str, Any]:
+        """``spec.pod`` of the templates here."""
+        options: dict[str, Any] = template_spec(self.kube)["pod"]
+        return {**options, **more}
+
+    def config_map(self, name: str, data: dict[str, str]) -> None:
+        """Make one."""
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps"
+        self.kube.admin.post(path, {"metadata": {"name": name}, "data": data})
+
+    def remove(self, what: str) -> None:
+        """Delete a core object, ``resourcequotas/quota`` for instance; returns once it is gone."""
+        path = f"/api/v1/namespaces/{self.namespace}/{what}"
+        self.kube.admin.delete(path)
+        until(f"{what} gone", lambda: self.kube.admin.find(path) is None)
+
+    @contextlib.contextmanager
+    def enforcing(self, level: str) -> Iterator[None]:
+        """Hold the namespace to a Pod Security level meanwhile."""
+        place = f"/api/v1/namespaces/{self.namespace}"
+
+        def enforce(level: str, admits: bool) -> None:
+            labels = {f"{POD_SECURITY}/enforce": level}
+            self.kube.admin.patch(place, {"metadata": {"labels": labels}})
+            until("the level holds", lambda: self._admits_host_path() is admits)
+
+        enforce(level, False)
+        try:
+            yield
+        finally:
+            enforce("privileged", True)
+
+    def _admits_host_path(self) -> bool:
+        container = {"name": "probe", "image": self.kube.image}
+        volume = {"name": "host", "hostPath": {"path": "/tmp"}}
+        body = {
+            "metadata": {"name": "probe"},
+            "spec": {"containers": [container], "volumes": [volume]},
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods?dryRun=All"
+        try:
+            self.kube.admin.post(path, body)
+        except ApiFailure as error:
+            if error.code != 403:
+                raise
+            return False
+        return True
+
     def config(self, **settings: Any) -> str:
         """Configuration of a server here; ``settings`` are traits of ``c.ElasticKubernetes``."""
         lines = ["c.ElasticKernels.cluster = 'kubernetes'"]
@@ -93,6 +142,12 @@ class Desk:
     def pod(self, name: str) -> dict[str, Any]:
         """One of them."""
         return self.kube.admin.get(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
+
+    def evict(self, name: str) -> None:
+        """Ask for a pod's eviction, as whoever empties a node does."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/eviction"
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        self.kube.admin.post(path, body)
 
     def kernels(self) -> list[dict[str, Any]]:
         """The namespace's Kernel objects."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
+
+from jupyter_elastic.cluster.kubernetes.shipped import disruption_budget
 
 from ..server.tools import eventually, kernel, start, warm
+from ..testcluster.api import ApiFailure
 from ..testcluster.world import Kube
 from .desk import KERNELS, Desk, home_directory
 from .world import install
@@ -78,7 +83,7 @@ def test_a_kernel_that_was_only_applied_is_started_and_can_be_attached(desk: Des
             async def ended() -> bool:
                 kernels = await server.request("GET", "/api/kernels")
                 mine = [p for p in desk.pods() if kernel_id in str(p["metadata"]["labels"])]
-                return not kernels and not mine
+                return bool(not kernels and not mine)
 
             await eventually(ended, "the kernel's pod ends with it", 30)
 
@@ -101,5 +106,65 @@ def test_a_kernel_that_was_applied_is_held_to_its_template(desk: Desk) -> None:
 
             await eventually(failed, "both are refused", 30)
             assert desk.pods() == []
+
+    asyncio.run(scenario())
+
+
+def test_the_pool_is_an_object_that_shows_and_steers_it(desk: Desk) -> None:
+    pools = f"/apis/elastic.jupyter.org/v1alpha1/namespaces/{desk.namespace}/kernelpools"
+
+    async def scenario() -> None:
+        desk.offer(pool=1)
+        async with desk.server() as server:
+            await warm(server)
+            [pool] = desk.kube.admin.get(pools)["items"]
+            path = f"{pools}/{pool['metadata']['name']}"
+
+            def status() -> dict[str, Any]:
+                found: dict[str, Any] = desk.kube.admin.get(path).get("status", {})
+                return found
+
+            async def shown(**wanted: int) -> None:
+                async def look() -> bool:
+                    return all(status().get(key) == value for key, value in wanted.items())
+
+                await eventually(look, f"the pool's status is {wanted}", 30)
+
+            await shown(warm=1, target=1)
+            [pod] = desk.pods()
+            assert pod["metadata"]["ownerReferences"][0]["uid"] == pool["metadata"]["uid"]
+            desk.kube.admin.patch(path, {"spec": {"sizes": {"work": 2}}})
+            await shown(warm=2, target=2)
+            desk.kube.admin.patch(path, {"spec": {"sizes": {"work": 0}}})
+            await shown(warm=0, target=0)
+            desk.kube.admin.patch(path, {"spec": {"paused": True, "sizes": {"work": 5}}})
+            await asyncio.sleep(1)
+            assert desk.pods() == []
+
+    asyncio.run(scenario())
+
+
+def test_emptying_a_node_does_not_take_kernels_away(desk: Desk) -> None:
+    """With the budget that we ship, pods of the pool may be evicted and kernels may not."""
+    budgets = f"/apis/policy/v1/namespaces/{desk.namespace}/poddisruptionbudgets"
+    desk.kube.admin.post(budgets, yaml.safe_load(disruption_budget(desk.namespace)))
+
+    async def scenario() -> None:
+        desk.offer(pool=1)
+        async with desk.server() as server:
+            await warm(server)
+            kernel_id = await start(server)
+            mine = (await kernel(server, kernel_id))["pod"]
+            await warm(server)
+            [spare] = [p["metadata"]["name"] for p in desk.pods() if p["metadata"]["name"] != mine]
+            with pytest.raises(ApiFailure) as refused:
+                desk.evict(mine)
+            assert refused.value.code == 429
+            desk.evict(spare)
+
+            async def gone() -> bool:
+                return spare not in {p["metadata"]["name"] for p in desk.pods()}
+
+            await eventually(gone, "the pod of the pool is gone", 30)
 
     asyncio.run(scenario())

@@ -26,7 +26,7 @@ from ...errors import (
     KernelExists,
     QuotaFull,
 )
-from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, Step, Template
+from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, PoolRow, Step, Template
 from ...resources import Resources
 from .. import base, room
 from ..client import AgentClient
@@ -118,11 +118,18 @@ class KubernetesCluster(base.Cluster):
         direct = self._access == "direct" or (self._access == "auto" and self._api.in_cluster)
         self._tunnels = None if direct else PortForwards(self._api, self._log)
         self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log)
-        self._sizes = Sizes(self._view, self._talks, self._policy, self._give_room, self._log)
+        self._waiting = Waiting(self._api, self._view)
+        self._sizes = Sizes(
+            self._view,
+            self._talks,
+            self._policy,
+            self._give_room,
+            self._waiting.events,
+            self._log,
+        )
         self._births = Births(
             self._api, self._view, self._talks, self._trim, self._image, self._log
         )
-        self._waiting = Waiting(self._api, self._view)
         self._identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._electors: dict[str, LeaseElector] = {}
         self._held: set[str] = set()
@@ -233,7 +240,7 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`. Also raises BadTemplate: there is no image."""
         asked = kernel.resources if kernel else manifests.WARM_REQUESTS
         self._make_room(asked, evict=kernel is not None)
-        owner = self._kernel_owner(kernel) if kernel else None
+        owner = self._kernel_owner(kernel) if kernel else self._pool_owner()
         self._promised.append(asked)
         try:
             for attempt in range(EVICTIONS):
@@ -426,6 +433,63 @@ class KubernetesCluster(base.Cluster):
         mine = [pod.name for pod in self._view.pods.values() if pod.kernel_id == kernel_id]
         await asyncio.gather(*(self.delete_pod(name, "its kernel was deleted") for name in mine))
 
+    # -- the pool --------------------------------------------------------------------------
+
+    def pool_size(self, template: Template) -> int | None:
+        """See :class:`~..base.Cluster`. A KernelPool may say otherwise than the template."""
+        pool = self._view.pool()
+        if pool is None:
+            return template.pool.size
+        if pool.spec.get("paused"):
+            return None
+        sizes = pool.spec.get("sizes") or {}
+        return int(sizes.get(template.name, template.pool.size))
+
+    def _pool_owner(self) -> dict[str, Any] | None:
+        pool = self._view.pool()
+        if pool is None:
+            return None
+        return manifests.owner_reference("KernelPool", pool.metadata.name, pool.metadata.uid)
+
+    async def _ensure_pool(self) -> None:
+        """Have a KernelPool, so that warm pods belong to something and admins see how they are."""
+        if self._view.pool() is not None:
+            return
+        body = {"apiVersion": API_VERSION, "kind": "KernelPool", "metadata": {"name": POOL}}
+        path = self._api.path("kernelpools", api=API_VERSION)
+        try:
+            self._view.took_pool(await self._api.request("POST", path, body=body))
+        except ElasticError as error:
+            self._log.debug("There is no KernelPool, and none could be made: %s", error)
+
+    async def report_pool(self, rows: Sequence[PoolRow]) -> None:
+        """See :class:`~..base.Cluster`."""
+        pool = self._view.pool()
+        if pool is None:
+            return
+        status = {
+            "warm": sum(row.warm for row in rows),
+            "target": sum(row.target for row in rows),
+            "templates": [
+                {
+                    "name": row.template,
+                    "target": row.target,
+                    "warm": row.warm,
+                    "warming": row.warming,
+                    "message": row.message[:4096],
+                }
+                for row in rows
+            ],
+            "holder": self._identity,
+            "observedGeneration": pool.metadata.generation,
+        }
+        path = self._api.path("kernelpools", pool.metadata.name, "status", api=API_VERSION)
+        self._view.took_pool(
+            await self._api.request(
+                "PATCH", path, body={"status": status}, content_type=MERGE_PATCH
+            )
+        )
+
     # -- controllers -----------------------------------------------------------------------
 
     async def acquire_lease(self, name: str) -> bool:
@@ -437,7 +501,9 @@ class KubernetesCluster(base.Cluster):
         if not await elector.acquire():
             self._held.discard(name)
             return False
-        self._held.add(name)
+        if name not in self._held:
+            self._held.add(name)
+            await self._ensure_pool()
         self._tend()
         return True
 
@@ -472,5 +538,7 @@ class KubernetesCluster(base.Cluster):
             self._talks.prefetch(name)
 
 
+POOL = "pool"
+"""The name of the KernelPool that is made where there is none."""
 EVICTIONS = 5
 """How often a refusal for want of quota is answered by giving warm pods back."""

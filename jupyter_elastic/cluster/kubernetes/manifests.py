@@ -171,6 +171,8 @@ def make_pod(
             {"resourceName": "memory", "restartPolicy": "NotRequired"},
         ],
         "terminationMessagePath": "/dev/termination-log",
+        # The agent's own words where it left some; else the end of the log says what went wrong.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

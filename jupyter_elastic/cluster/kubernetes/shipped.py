@@ -29,6 +29,12 @@ def network_policy(namespace: str) -> str:
     return text.replace(_NAMESPACE, f"namespace: {namespace}\n")
 
 
+def disruption_budget(namespace: str) -> str:
+    """What keeps the kernels of a namespace from eviction."""
+    text = _joined("rbac", ("disruption-budget.yaml",))
+    return text.replace(_NAMESPACE, f"namespace: {namespace}\n")
+
+
 def _joined(folder: str, names: tuple[str, ...]) -> str:
     texts = [(_ROOT / folder / name).read_text(encoding="utf-8") for name in names]
     return "---\n".join(texts)

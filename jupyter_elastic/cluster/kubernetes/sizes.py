@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ...agent import protocol
-from ...errors import ElasticError, Gone, QuotaFull, ResizeUnsupported
+from ...errors import ApiUnreachable, ElasticError, Gone, QuotaFull, ResizeUnsupported
 from ...model import Pod
 from ...resources import Resources
 from .. import room
 from .manifests import CONTAINER, CPU_OVERHEAD
-from .objects import PodObject
+from .objects import EventObject, PodObject
 from .resize import (
     Accepted,
     Action,
@@ -29,6 +29,7 @@ from .resize import (
     PodGone,
     Policy,
     Refused,
+    Replace,
     Report,
     Resizing,
     Revert,
@@ -43,6 +44,8 @@ POLL = 0.05
 YOUNG = 3.0
 """Seconds until the agent is asked less often."""
 POLL_LATER = 0.5
+EVENTS_AFTER = 2.0
+"""Seconds between two looks at the events of a pod whose new size does not come into force."""
 EVICTIONS = 5
 """How often a refusal for want of quota is answered by giving warm pods back."""
 
@@ -92,6 +95,8 @@ class Sizes:
     ----------
     give_room
         Called when the quota is full: gives warm pods back, and returns whether there were any.
+    read_events
+        Returns a pod's events: the kubelet tells there what goes wrong long before its status does.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Sizes:
         talks: Talks,
         policy: Policy,
         give_room: Callable[[], Awaitable[bool]],
+        read_events: Callable[[str], Awaitable[tuple[EventObject, ...]]],
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,6 +113,7 @@ class Sizes:
         self._talks = talks
         self._policy = policy
         self._give_room = give_room
+        self._read_events = read_events
         self._log = log
         self._clock = clock
         self._causes = itertools.count(1)
@@ -166,9 +173,9 @@ class Sizes:
             except QuotaFull as error:
                 if attempt < EVICTIONS and await self._give_room():
                     continue
-                self._refuse(machine, error)
+                await self._refuse(machine, pod, error)
             except ElasticError as error:
-                self._refuse(machine, error)
+                await self._refuse(machine, pod, error)
             else:
                 obj = self._pods.object(pod.name)
                 generation = obj.metadata.generation if obj else 0
@@ -176,9 +183,12 @@ class Sizes:
                 return answer
         raise AssertionError("unreachable")
 
-    def _refuse(self, machine: Resizing, error: ElasticError) -> None:
-        actions = self._feed(machine, Refused(cause=self._cause("patch"), error=error))
-        raise next((one.error for one in actions if isinstance(one, GiveUp)), error)
+    async def _refuse(self, machine: Resizing, pod: Pod, error: ElasticError) -> None:
+        """Raise why the size was not accepted; one that may have been all the same is reverted."""
+        certain = not isinstance(error, ApiUnreachable)
+        event = Refused(cause=self._cause("patch"), error=error, certain=certain)
+        await self._carry_out(machine, pod, list(self._feed(machine, event)), None)
+        raise error
 
     async def _follow(
         self,
@@ -189,14 +199,21 @@ class Sizes:
     ) -> Pod:
         begun = self._clock()
         todo: list[Action] = []
+        events: tuple[EventObject, ...] = ()
+        looked = begun
         while not machine.over:
-            young = self._clock() - begun < YOUNG
+            now = self._clock()
+            young = now - begun < YOUNG
+            if machine.state is State.IN_PROGRESS and now - looked >= EVENTS_AFTER:
+                events, looked = await self._read_events(pod.name), now
             await self._pods.changed(POLL if young else POLL_LATER)
             obj = self._pods.object(pod.name)
             if obj is None or obj.metadata.uid != pod.uid:
                 todo += self._feed(machine, PodGone(cause=self._cause("watch")))
             else:
-                todo += self._feed(machine, Seen(cause=self._cause("watch"), pod=obj))
+                todo += self._feed(
+                    machine, Seen(cause=self._cause("watch"), pod=obj, events=events)
+                )
                 if not machine.over and machine.state is not State.REVERTING:
                     todo += await self._ask(machine, pod, resources)
             todo += self._feed(machine, Tick(cause=self._cause("tick")))
@@ -234,8 +251,8 @@ class Sizes:
                     tell(action.message)
             elif isinstance(action, Revert):
                 await self._revert(machine, pod, action.to)
-            elif isinstance(action, GiveUp):
-                raise action.error
+            elif isinstance(action, (GiveUp, Replace)):
+                raise action.error  # who asked decides whether another pod serves
 
     async def _revert(self, machine: Resizing, pod: Pod, size: Size) -> None:
         now = self._pods.pod(pod.name) or pod

@@ -59,6 +59,9 @@ class View:
         self._templates = Reflector(
             api, api.path(PLURAL, **crd), CustomObject, self._on_template, log=log
         )
+        self._pools = Reflector(
+            api, api.path("kernelpools", **crd), CustomObject, self._on_pool, log=log
+        )
         self._quotas = Reflector(
             api, api.path("resourcequotas"), QuotaObject, self._on_quota, log=log
         )
@@ -68,11 +71,12 @@ class View:
     async def open(self) -> None:
         """Read everything, then watch. Raises ElasticError: the first thing that failed."""
         await self._templates.start()  # kernels need their templates' defaults
-        await asyncio.gather(self._pods.start(), self._kernels.start(), self._quotas.start())
+        rest = (self._pods, self._kernels, self._pools, self._quotas)
+        await asyncio.gather(*(one.start() for one in rest))
 
     async def close(self) -> None:
         """Stop watching."""
-        every = (self._pods, self._kernels, self._templates, self._quotas)
+        every = (self._pods, self._kernels, self._templates, self._pools, self._quotas)
         await asyncio.gather(*(one.close() for one in every))
         for waiter in self._waiters:
             waiter.cancel()
@@ -104,6 +108,18 @@ class View:
     def kernel_object(self, kernel_id: str) -> CustomObject | None:
         """The Kernel object as last seen."""
         return self._kernels.items.get(kernel_id)
+
+    def pool(self) -> CustomObject | None:
+        """The namespace's KernelPool; the oldest, should there be several."""
+        found = sorted(
+            self._pools.items.values(),
+            key=lambda one: (one.metadata.creation_timestamp or "", one.metadata.name),
+        )
+        return found[0] if found else None
+
+    def took_pool(self, answer: bytes) -> None:
+        """Show the KernelPool that the API answered with to a write of ours."""
+        self._pools.put(msgspec.json.decode(answer, type=CustomObject))
 
     def quotas(self) -> list[QuotaObject]:
         """The namespace's quotas."""
@@ -251,6 +267,10 @@ class View:
             except ElasticError as error:
                 self.problems[name] = error  # its last good form stays offered
         self._tell(base.Change(kind="templates", name=""))
+
+    def _on_pool(self, name: str, old: CustomObject | None, new: CustomObject | None) -> None:
+        if (old and old.spec) != (new and new.spec):
+            self._tell(base.Change(kind="templates", name=""))  # targets come with templates
 
     def _on_quota(self, name: str, old: QuotaObject | None, new: QuotaObject | None) -> None:
         if (old and old.status) != (new and new.status):

@@ -87,9 +87,10 @@ class Waiting:
             await self._pods.changed(min(left, LOOK))
             if clock() - looked >= LOOK:
                 looked = clock()
-                events = await self._events(name) or events
+                events = await self.events(name) or events
 
-    async def _events(self, name: str) -> tuple[EventObject, ...]:
+    async def events(self, name: str) -> tuple[EventObject, ...]:
+        """A pod's events, oldest first; none where they cannot be read."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
         try:
             answer = await self._api.request(
@@ -97,4 +98,5 @@ class Waiting:
             )
         except ElasticError:
             return ()  # the pod's own status says most of it
-        return tuple(msgspec.json.decode(answer, type=_Events).items)
+        found = msgspec.json.decode(answer, type=_Events).items
+        return tuple(sorted(found, key=lambda one: int(one.metadata.resource_version or 0)))
