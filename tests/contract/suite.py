@@ -289,7 +289,7 @@ class ClusterContract:
             pod, kernel = await world.claimed(cluster)
             await world.start(cluster, pod, kernel)
             for size in (
-                Resources(cpu=2000, memory=768 * MIB),
+                Resources(cpu=1500, memory=768 * MIB),
                 Resources(cpu=250, memory=768 * MIB),
                 Resources(cpu=250, memory=256 * MIB),
             ):
