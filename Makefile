@@ -90,7 +90,7 @@ test-unit: $(VENV)/.dev $(LABEXT) | $(REPORTS) ## All Python tests, newest versi
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed $(LABEXT) | $(REPORTS) ## The same with the lowest versions that pyproject.toml allows
 	@$(LOWEST)/bin/python --version
-	$(PYTEST) $(LOWEST)/bin/python -m pytest -m "not newest" --junitxml=$(REPORTS)/test-lowest.xml $(TESTS)
+	$(PYTEST) $(LOWEST)/bin/python -m pytest -m "not newest and not kubernetes" --junitxml=$(REPORTS)/test-lowest.xml $(TESTS)
 
 .PHONY: test-wheel
 test-wheel: dist ## Install wheel and sdist where there is no Node.js, and use them
@@ -128,6 +128,11 @@ soak: $(VENV)/.dev ## Repeat the fault tests (SOAK=10 times)
 .PHONY: bench
 bench: $(VENV)/.lab ## Measure start, restart and idle cost, pooled against plain
 	$(BIN)/python -m benchmarks.launch $(ARGS)
+
+.PHONY: bench-kubernetes
+bench-kubernetes: cluster-up ## The same on the real Kubernetes of `make cluster-up`, and resizes
+	$(BIN)/python -m benchmarks.launch --cluster kubernetes $(ARGS)
+	$(BIN)/python -m benchmarks.resize $(ARGS)
 
 .PHONY: docs-screenshot
 docs-screenshot: export UPDATE_SCREENSHOT := 1
