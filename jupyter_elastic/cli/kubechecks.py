@@ -32,7 +32,7 @@ PATIENCE = 10.0
 """Seconds the API server may take for its first answer, and an agent for its."""
 SERVER_ROLE = "jupyter-elastic-server"
 PORT_FORWARD_ROLE = "jupyter-elastic-port-forward"
-PLURALS = ("kernels", "kerneltemplates")
+PLURALS = ("kernels", "kernelpools", "kerneltemplates")
 """Without these nothing works."""
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _SELDOM = {
     "persistentvolumeclaims": "needed only for templates with pod.ownerVolume.claimTemplate",
-    "kernelpools": "not used by this version",
 }
 """Resources without which a server does its work all the same."""
 

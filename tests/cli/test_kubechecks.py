@@ -38,7 +38,7 @@ def test_the_role_that_we_ship_is_what_is_asked_for() -> None:
     assert Right("elastic.jupyter.org", "kernels/status", "patch") in found
     assert len(found) == len(set(found)) > 30
     forwarding = rights.rights_of(shipped.roles("lab"), kubechecks.PORT_FORWARD_ROLE)
-    assert list(map(str, forwarding)) == ["create pods/portforward"]
+    assert list(map(str, forwarding)) == ["get pods/portforward", "create pods/portforward"]
 
 
 def test_what_is_missing_is_named() -> None:
@@ -64,7 +64,8 @@ def test_what_is_seldom_needed_is_only_noted() -> None:
 
 
 def test_definitions_that_are_missing() -> None:
-    assert kubechecks.definitions(["kernels", "kernels/status", "kerneltemplates"]).state == "ok"
+    assert kubechecks.definitions([*kubechecks.PLURALS, "kernels/status"]).state == "ok"
+    assert "kernelpools" in kubechecks.definitions(["kernels", "kerneltemplates"]).message
     check = kubechecks.definitions([])
     assert check.state == "broken"
     assert "jupyter elastic crds" in check.remedy

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:  # an optional extra; KubeApi.connect says so
     aiohttp = None  # type: ignore[assignment]
 
-from ...errors import ElasticError, Gone
+from ...errors import ElasticError, Forbidden, Gone
 from .api import KubeApi
 
 CHUNK = 64 * 1024
@@ -77,6 +77,7 @@ class PortForwards:
         self._log = log or logging.getLogger(__name__)
         self._most, self._linger = connections, linger
         self._open = 0
+        self._told: set[str] = set()
         self._closed = False
         self._lock = asyncio.Lock()
         self._listeners: dict[tuple[str, int], _Listener] = {}
@@ -99,7 +100,9 @@ class PortForwards:
                 listener = _Listener(pod, port)
 
                 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                    await self._serve(listener, reader, writer)
+                    # Before Python 3.12 asyncio complains of a connection that was cancelled.
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._serve(listener, reader, writer)
 
                 listener.server = await asyncio.start_server(
                     serve, "127.0.0.1", 0, limit=CHUNK, backlog=256
@@ -149,6 +152,12 @@ class PortForwards:
                 await self._carry(websocket, reader, writer)
             finally:
                 await _close_soon(websocket)
+        except Forbidden as error:
+            # ZeroMQ connects again and again, and whoever waits only sees that nobody answers.
+            level = logging.DEBUG if error.message in self._told else logging.WARNING
+            self._told.add(error.message)
+            self._log.log(level, "Pods cannot be reached: %s", error)
+            writer.transport.abort()
         except (ElasticError, _Broken, aiohttp.ClientError, OSError) as error:
             self._log.debug("The connection to %s ended: %s", where, error)
             writer.transport.abort()

@@ -269,7 +269,8 @@ def test_only_servers_reach_the_ports_of_kernels() -> None:
 def test_no_manifest_is_forgotten() -> None:
     root = Path(shipped.__file__).parent
     files = [*root.glob("crds/*.yaml"), *root.glob("rbac/*.yaml")]
-    printed = shipped.definitions() + shipped.roles("default") + shipped.network_policy("default")
-    assert len(files) == 7
+    printed = shipped.definitions() + shipped.roles("default")
+    printed += shipped.network_policy("default") + shipped.disruption_budget("default")
+    assert len(files) == 8
     for file in files:
         assert file.read_text() in printed
