@@ -1,4 +1,4 @@
-"""What an admin may set, as traitlets: ``c.ElasticKernels`` and ``c.ElasticLocal``."""
+"""What an admin may set, as traitlets: ``c.ElasticKernels`` and a class for each cluster."""
 
 from __future__ import annotations
 
@@ -197,6 +197,10 @@ class ElasticKubernetes(Configurable):
     requests_per_second = Float(
         50.0, help="Requests to the API server per second, on average; bursts of twice as many."
     ).tag(config=True)
+
+    @default("root_dir")
+    def _default_root_dir(self) -> str:
+        return str(getattr(self.parent, "root_dir", "") or "")
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`~jupyter_elastic.cluster.kubernetes.KubernetesCluster`."""
