@@ -167,11 +167,14 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-async def start_server(home: Path, config: str = "", **environment: str) -> Server:
+async def start_server(
+    home: Path, config: str = "", *, until: str = "/elastic/api/status", **environment: str
+) -> Server:
     """Start ``jupyter server`` with the extension, all its files below ``home``.
 
     ``config`` is Python for ``jupyter_server_config.py``. Starting another on the same ``home``
     is what a user does after a crash: same state directory, same notebooks, new token and port.
+    Returns once it answers under ``until``.
     """
     state = home / "state"
     (home / "config").mkdir(exist_ok=True)
@@ -201,7 +204,7 @@ async def start_server(home: Path, config: str = "", **environment: str) -> Serv
         )
     running = Server(f"http://127.0.0.1:{port}", token, process, state, log)
     try:
-        await _answering(running)
+        await _answering(running, until)
     except BaseException:
         await running.stop()
         raise
@@ -220,11 +223,11 @@ async def server(config: str = "", **environment: str) -> AsyncIterator[Server]:
             await running.stop()
 
 
-async def _answering(running: Server) -> None:
+async def _answering(running: Server, path: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and running.process.poll() is None:
         try:
-            await running.request("GET", "/elastic/api/status")
+            await running.request("GET", path)
         except (OSError, HTTPClientError):
             await asyncio.sleep(0.1)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,8 @@ MIXINS = {
     "session_manager_class": ElasticSessionMixin,
     "kernel_websocket_connection_class": ElasticWebsocketMixin,
 }
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between two tries to open a cluster that does not answer."""
 BEHIND = {"kernel_manager_class": AsyncMappingKernelManager}
 """What an admin's subclass does around these classes' methods holds for elastic kernels too."""
 
@@ -55,6 +58,7 @@ class ElasticExtension(ExtensionApp):
 
     service: ElasticService | None = None
     _bridge: EventBridge | None = None
+    _opening: asyncio.Task[None] | None = None
 
     # -- link: before the server's managers exist ------------------------------------------
 
@@ -107,25 +111,40 @@ class ElasticExtension(ExtensionApp):
         super().initialize()  # type: ignore[no-untyped-call]
         if self.service is not None:
             # Not _start_jupyter_server_extension: jupyter_server 2.14 does not call it.
-            IOLoop.current().add_callback(self._open)
+            IOLoop.current().add_callback(self._begin)
+
+    def _begin(self) -> None:
+        self._opening = asyncio.ensure_future(self._open())
 
     async def _open(self) -> None:
+        """Open the service; what may pass is tried again, and plain kernels work meanwhile."""
         assert self.service is not None
         manager = self._server.kernel_manager
-        try:
-            await self.service.open(pool=True)
-            await manager.open_adoption()
-        except ElasticError as error:
-            manager.give_up_adoption()
-            self._server.web_app.settings["elastic_service"] = error
-            self.log.error("Elastic kernels are not available: %s", error)
-            return
+        cluster = self.service.cluster
+        cluster.root_dir = cluster.root_dir or str(self._server.root_dir)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self.service.open(pool=True)
+                await manager.open_adoption()
+                break
+            except ElasticError as error:
+                manager.give_up_adoption()
+                self._server.web_app.settings["elastic_service"] = error
+                self.log.error("Elastic kernels are not available: %s", error)
+                if not error.retry:
+                    return
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(2 * pause, LONGEST_PAUSE)
         self._bridge = EventBridge(self.service, self._server.event_logger)
         self._bridge.open()
         self._server.web_app.settings["elastic_service"] = self.service
 
     async def stop_extension(self) -> None:
         """End the owner's kernels or leave them running, as configured; let go of the cluster."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         if self._bridge is not None:
             self._bridge.close()
         if self.service is not None:

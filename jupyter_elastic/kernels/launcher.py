@@ -49,6 +49,8 @@ _B = TypeVar("_B")
 CLAIM_ATTEMPTS = 3
 """Claims lost to others before a start goes cold."""
 WRITE_ATTEMPTS = 5
+LAST_LOOK = 3.0
+"""Seconds of a start's time, or a tenth of it, kept to find out why a pod is not up."""
 CLOSE_WITHIN = 5.0
 """Seconds that a process which ends waits for records of what has happened already."""
 
@@ -186,7 +188,9 @@ class Launcher:
         pod: Pod | None = None
         try:
             async with asyncio_timeout(self.start_timeout, self._timed_out):
-                pod, start = await self._get_pod(kernel, template, cold)
+                until = asyncio.get_running_loop().time() + self.start_timeout
+                until -= min(LAST_LOOK, self.start_timeout / 10)
+                pod, start = await self._get_pod(kernel, template, cold, until)
                 name = pod.name
                 _TIMING.debug("%s claimed", kernel.kernel_id)
                 kernel, (agent, pod) = await both(
@@ -273,8 +277,14 @@ class Launcher:
             kernel.kernel_id, lambda k: replace(k, restarts=k.restarts + 1, reason="", message="")
         )
 
-    async def _get_pod(self, kernel: Kernel, template: Template, cold: str) -> tuple[Pod, Any]:
-        """A claimed pod and how it was got: ``warm`` by claim or ``cold`` by creation."""
+    async def _get_pod(
+        self, kernel: Kernel, template: Template, cold: str, until: float
+    ) -> tuple[Pod, Any]:
+        """A claimed pod and how it was got: ``warm`` by claim or ``cold`` by creation.
+
+        It is waited for ``until`` then, by the loop's clock: the pod's own failure, which says
+        more than that the start took too long, comes first.
+        """
         why_cold = cold or self.cluster.why_cold(template, kernel)
         for _ in range(0 if why_cold else CLAIM_ATTEMPTS):
             ready = [
@@ -301,7 +311,7 @@ class Launcher:
         try:
             pod = await self.cluster.wait_pod(
                 pod.name,
-                self.start_timeout,
+                max(0.1, until - asyncio.get_running_loop().time()),
                 tell=partial(self.progress.take, kernel.kernel_id),
             )
         except (asyncio.CancelledError, ElasticError):
@@ -378,7 +388,8 @@ class Launcher:
             "kernel_name": template.name,
             "argv_context": {},
             "gpu": list(pod.gpu_ids),
-            "client": args.client,
+            # A process of this machine is none of a pod elsewhere.
+            "client": args.client if self.cluster.inherits_environment else None,
         }
 
     def _env_for(self, env: Mapping[str, str]) -> dict[str, str]:

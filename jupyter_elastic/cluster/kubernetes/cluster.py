@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -26,7 +27,17 @@ from ...errors import (
     KernelExists,
     QuotaFull,
 )
-from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, PoolRow, Step, Template
+from ...model import (
+    Capacity,
+    Enforcement,
+    Kernel,
+    KernelPhase,
+    Pod,
+    PodPhase,
+    PoolRow,
+    Step,
+    Template,
+)
 from ...resources import Resources
 from .. import base, room
 from ..client import AgentClient
@@ -36,7 +47,7 @@ from .births import Births
 from .lease import LeaseElector
 from .manifests import API_VERSION, label
 from .portforward import PortForwards
-from .problems import ApiConflict, ApiNotFound
+from .problems import ApiConflict, ApiNotFound, ApiQuotaFull
 from .resize import Policy
 from .sizes import Sizes
 from .talks import Talks
@@ -102,7 +113,7 @@ class KubernetesCluster(base.Cluster):
         self._where = {"namespace": namespace, "kubeconfig": kubeconfig, "context": context}
         self._access = access
         self._image = image
-        self._root_dir = root_dir
+        self.root_dir = root_dir
         self._caps = (cpu, memory)
         self._policy = Policy(deferred_grace=deferred_grace)
         self._qps = qps
@@ -133,6 +144,8 @@ class KubernetesCluster(base.Cluster):
         self._identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._electors: dict[str, LeaseElector] = {}
         self._held: set[str] = set()
+        self._given = -COUNTED_WITHIN
+        """When warm pods were last given back for want of quota, by the loop's clock."""
         self._promised: list[Resources] = []
         """Sizes of pods that are being created: the view does not show them yet."""
         self._chores: set[asyncio.Task[None]] = set()
@@ -222,10 +235,10 @@ class KubernetesCluster(base.Cluster):
     def working_directory(self, template: Template, path: str | None) -> str | None:
         """See :class:`~..base.Cluster`."""
         mount = template.kubernetes.root_dir if template.kubernetes is not None else None
-        if not mount or not path or not self._root_dir:
+        if not mount or not path or not self.root_dir:
             return None
         try:
-            inside = PurePosixPath(path).relative_to(PurePosixPath(self._root_dir))
+            inside = PurePosixPath(path).relative_to(PurePosixPath(self.root_dir))
         except ValueError:
             return None
         return str(PurePosixPath(mount) / inside)
@@ -239,6 +252,8 @@ class KubernetesCluster(base.Cluster):
     async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
         """See :class:`~..base.Cluster`. Also raises BadTemplate: there is no image."""
         asked = kernel.resources if kernel else manifests.WARM_REQUESTS
+        if kernel is None:
+            self._let_kernels_first()
         self._make_room(asked, evict=kernel is not None)
         owner = self._kernel_owner(kernel) if kernel else self._pool_owner()
         self._promised.append(asked)
@@ -246,8 +261,9 @@ class KubernetesCluster(base.Cluster):
             for attempt in range(EVICTIONS):
                 try:
                     return await self._births.create(template, kernel, owner)
-                except QuotaFull:
-                    if kernel is None or attempt == EVICTIONS - 1 or not await self._give_room():
+                except QuotaFull as error:
+                    last = kernel is None or attempt == EVICTIONS - 1
+                    if last or not await self._give_room(error):
                         raise
         finally:
             self._promised.remove(asked)
@@ -262,7 +278,7 @@ class KubernetesCluster(base.Cluster):
             return pod
         words = await self.pod_log(name, 10)
         raise AgentTimeout(
-            f"The agent of pod {name} was not up within {timeout:g} s."
+            f"The agent of pod {name} was not up within {timeout:.0f} s."
             + (f" Its last words: {words}" if words else ""),
             "Try again; if it stays so, see `kubectl describe pod` and the preload list.",
         )
@@ -359,14 +375,36 @@ class KubernetesCluster(base.Cluster):
         for name in names:
             self._spawn(self._give_back(name))
 
-    async def _give_room(self) -> bool:
-        """Give back a few warm pods to a full quota; False: there is none."""
+    async def _give_room(self, error: QuotaFull) -> bool:
+        """Give back a few warm pods to a full quota; whether it is worth trying again."""
+        if isinstance(error, ApiQuotaFull) and error.is_hopeless:
+            return False
         spare = sorted(
             (pod for pod in self._view.pods.values() if room.is_spare(pod)),
             key=lambda pod: (pod.phase is PodPhase.WARM, pod.created),
         )
-        await asyncio.gather(*(self._give_back(pod.name) for pod in spare[:2]))
-        return bool(spare)
+        clock = asyncio.get_running_loop().time
+        if not spare and clock() > self._given + COUNTED_WITHIN:
+            return False
+        before = [quota.status for quota in self._view.quotas()]
+        if spare:
+            await asyncio.gather(*(self._give_back(pod.name) for pod in spare[:2]))
+            self._given = clock()
+        until = clock() + COUNTED_WITHIN
+        while clock() < until and [quota.status for quota in self._view.quotas()] == before:
+            await self._view.changed(0.2)
+        return True
+
+    def _let_kernels_first(self) -> None:
+        """A warm pod takes no room that a kernel waits for. Raises QuotaFull."""
+        if not self._view.quotas():
+            return
+        served = {pod.kernel_id for pod in self._view.pods.values()}
+        now = time.time()
+        for kernel in self._view.kernels.values():
+            starts = kernel.phase in _WAITING and now < kernel.deadline
+            if starts and kernel.kernel_id not in served:
+                raise QuotaFull("A kernel that starts takes what room there is.")
 
     async def _give_back(self, name: str) -> None:
         try:
@@ -542,3 +580,6 @@ POOL = "pool"
 """The name of the KernelPool that is made where there is none."""
 EVICTIONS = 5
 """How often a refusal for want of quota is answered by giving warm pods back."""
+COUNTED_WITHIN = 5.0
+"""Seconds that the cluster may take to see that a pod which is gone takes no quota any more."""
+_WAITING = (KernelPhase.STARTING, KernelPhase.MOVING)
