@@ -120,8 +120,6 @@ class ElasticExtension(ExtensionApp):
         """Open the service; what may pass is tried again, and plain kernels work meanwhile."""
         assert self.service is not None
         manager = self._server.kernel_manager
-        cluster = self.service.cluster
-        cluster.root_dir = cluster.root_dir or str(self._server.root_dir)
         pause = FIRST_PAUSE
         while True:
             try:

@@ -73,9 +73,6 @@ class Cluster(ABC):
     inherits_environment: bool = False
     """Whether a kernel gets the server's environment, as a plain local kernel does."""
 
-    root_dir: str = ""
-    """The Jupyter server's root directory, for clusters on which it is mounted elsewhere."""
-
     env_allowed: frozenset[str] = frozenset()
     """Names of the server's variables that travel to kernels, where the whole does not."""
 

@@ -113,7 +113,7 @@ class KubernetesCluster(base.Cluster):
         self._where = {"namespace": namespace, "kubeconfig": kubeconfig, "context": context}
         self._access = access
         self._image = image
-        self.root_dir = root_dir
+        self._root_dir = root_dir
         self._caps = (cpu, memory)
         self._policy = Policy(deferred_grace=deferred_grace)
         self._qps = qps
@@ -235,10 +235,10 @@ class KubernetesCluster(base.Cluster):
     def working_directory(self, template: Template, path: str | None) -> str | None:
         """See :class:`~..base.Cluster`."""
         mount = template.kubernetes.root_dir if template.kubernetes is not None else None
-        if not mount or not path or not self.root_dir:
+        if not mount or not path or not self._root_dir:
             return None
         try:
-            inside = PurePosixPath(path).relative_to(PurePosixPath(self.root_dir))
+            inside = PurePosixPath(path).relative_to(PurePosixPath(self._root_dir))
         except ValueError:
             return None
         return str(PurePosixPath(mount) / inside)
