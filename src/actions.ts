@@ -84,30 +84,14 @@ export class ElasticActions {
    */
   async replace(id: string, wish: IResourceWish, refusal = ''): Promise<boolean> {
     const kernel = this._model.kernel(id);
-    if (!kernel) {
+    if (!kernel || this._askedToMove) {
       return false;
     }
-    const trans = this._trans;
-    const { button } = await showDialog({
-      title: trans.__('Move the kernel to another pod?'),
-      body: React.createElement(MoveQuestion, {
-        title: kernelTitle(kernel),
-        size: showResources({ ...kernel.resources, ...wish }),
-        isBusy: kernel.execution_state === 'busy',
-        refusal,
-        trans
-      }),
-      buttons: [
-        Dialog.cancelButton(),
-        Dialog.warnButton({
-          label: trans.__('Move'),
-          ariaLabel: trans.__('Move the kernel; its variables are lost')
-        })
-      ],
-      // Enter, pressed once too often at Apply, must not lose anything.
-      defaultButton: 0
+    this._askedToMove = true;
+    const hasConsent = await this._askToMove(kernel, wish, refusal).finally(() => {
+      this._askedToMove = false;
     });
-    if (!button.accept) {
+    if (!hasConsent) {
       return false;
     }
     this._keepResources(await this._model.replace(id, wish));
@@ -196,6 +180,34 @@ export class ElasticActions {
     });
   }
 
+  private async _askToMove(
+    kernel: IKernel,
+    wish: IResourceWish,
+    refusal: string
+  ): Promise<boolean> {
+    const trans = this._trans;
+    const { button } = await showDialog({
+      title: trans.__('Move the kernel to another pod?'),
+      body: React.createElement(MoveQuestion, {
+        title: kernelTitle(kernel),
+        size: showResources({ ...kernel.resources, ...wish }),
+        isBusy: kernel.execution_state === 'busy',
+        refusal,
+        trans
+      }),
+      buttons: [
+        Dialog.cancelButton(),
+        Dialog.warnButton({
+          label: trans.__('Move'),
+          ariaLabel: trans.__('Move the kernel; its variables are lost')
+        })
+      ],
+      // Enter, pressed once too often at Apply, must not lose anything.
+      defaultButton: 0
+    });
+    return button.accept;
+  }
+
   /** Let the notebooks that are open on a kernel say what it has. */
   private _keepResources(kernel: IKernel): void {
     for (const notebook of this._current.notebooksOf(kernel.kernel_id)) {
@@ -244,6 +256,8 @@ export class ElasticActions {
   private readonly _dialogs: ISessionContext.IDialogs;
   private readonly _trans: TranslationBundle;
   private readonly _defaultPath: () => string;
+  /** A second press of the button, before the dialog has the focus, is no second question. */
+  private _askedToMove = false;
 }
 
 /**

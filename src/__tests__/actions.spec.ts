@@ -67,6 +67,7 @@ describe('moving a kernel to another pod', () => {
     await press('Cancel');
     expect(await moved).toBe(false);
     const again = actions.replace('k1', wish);
+    expect(await actions.replace('k1', wish)).toBe(false);
     while (document.activeElement?.textContent !== 'Cancel') {
       await new Promise(resolve => setTimeout(resolve, 5));
     }

@@ -94,6 +94,94 @@ test('refuses to take memory that is in use, with figures and a remedy', async (
   expect(await elastic.run('print(len(block) >> 20)')).toContain('600');
 });
 
+test('moves a kernel to another pod where the size can be had, by consent only', async ({
+  page,
+  tmpPath
+}) => {
+  await elastic.newNotebook('move.ipynb');
+  await elastic.start({});
+  await expect(elastic.chip).toContainText('512 MiB');
+  await elastic.run('x = 41');
+  const before = await elastic.onlyKernel();
+  // No node of this machine can be full.
+  await elastic.interceptResize(async () => ({
+    title: 'The node of the kernel has no room for 768 MiB.',
+    status: 409,
+    reason: 'NoNodeFits',
+    remedy: 'Ask for less.',
+    message: 'The node of the kernel has no room for 768 MiB. Ask for less.'
+  }));
+  await elastic.resize({ memory: '768 MiB' });
+
+  const refusal = elastic.resizeForm.getByRole('alert');
+  await expect(refusal).toContainText('no room for 768 MiB');
+  await expect(refusal).toContainText('Ask for less.');
+  const offer = refusal.getByRole('button', { name: 'Move to another pod' });
+  const dialog = page.locator('.jp-Dialog', { hasText: 'Move the kernel' });
+  await offer.press('Enter');
+  await expect(dialog).toContainText(
+    '"move.ipynb" gets another pod with 1 CPU · 768 MiB'
+  );
+  await expect(dialog).toContainText('All its variables are lost');
+  // Enter once more is no consent.
+  await expect(dialog.getByRole('button', { name: 'Cancel' })).toBeFocused();
+  await page.keyboard.press('Enter');
+  await expect(dialog).toBeHidden();
+  expect(await elastic.onlyKernel()).toMatchObject({ pod: before.pod });
+  expect(await elastic.run('print(x + 1)')).toContain('42');
+
+  // Lab has its own word on a kernel that comes back, which covers the page.
+  const lab = page.locator('.jp-Dialog', { hasText: 'Restarting' });
+  await page.addLocatorHandler(lab, () => lab.locator('button').last().click());
+  await offer.click();
+  await dialog.getByRole('button', { name: 'Move' }).click();
+  await expect(elastic.panel.getByRole('status')).toContainText(
+    'without its variables'
+  );
+  await expect(elastic.chip).toContainText('768 MiB');
+  const after = await elastic.onlyKernel();
+  expect(after).toMatchObject({
+    kernel_id: before.kernel_id,
+    phase: 'Running',
+    actual: { memory: '768Mi' }
+  });
+  expect(after.pod).not.toBe(before.pod);
+  await expect
+    .poll(() => elastic.run('print("x" in globals())'), { timeout: 30_000 })
+    .toContain('False');
+
+  await page.notebook.save();
+  expect(await elastic.savedWish(`${tmpPath}/move.ipynb`)).toMatchObject({
+    resources: { memory: '768Mi' }
+  });
+});
+
+test('shows what a resize waits for, as long as it does', async ({ page }) => {
+  await elastic.newNotebook('waits.ipynb');
+  await elastic.start({});
+  await expect(elastic.chip).toContainText('512 MiB');
+  let isWaiting = true;
+  let release = (): void => undefined;
+  const released = new Promise<null>(resolve => (release = () => resolve(null)));
+  await elastic.interceptResize(() => released);
+  // Nothing on this machine waits; the record says so all the same.
+  await page.route(/\/elastic\/api\/kernels(\?|$)/, async route => {
+    const response = await route.fetch();
+    const { kernels } = await response.json();
+    const resize = { state: 'InProgress', message: 'The node has no room now.' };
+    const told = kernels.map((one: object) => (isWaiting ? { ...one, resize } : one));
+    await route.fulfill({ response, json: { kernels: told } });
+  });
+  await elastic.resize({ memory: '768 MiB' });
+
+  const status = elastic.panel.getByRole('status');
+  await expect(status).toContainText('The node has no room now.');
+  isWaiting = false;
+  release();
+  await expect(status).toContainText('Done');
+  await expect(elastic.chip).toContainText('768 MiB');
+});
+
 test('says limit and peak after running out of memory, and goes on after a raise', async ({
   page
 }) => {

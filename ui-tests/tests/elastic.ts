@@ -4,6 +4,7 @@ import { Locator } from '@playwright/test';
 
 export interface IKernel {
   kernel_id: string;
+  pod: string;
   template: string;
   phase: string;
   reason: string;
@@ -89,6 +90,25 @@ export class ElasticPage {
   async resize(options: { memory?: string; cpu?: string }): Promise<void> {
     await this._fill(this.resizeForm, options);
     await this.resizeForm.getByRole('button', { name: 'Apply' }).click();
+  }
+
+  /**
+   * Answer requests to resize in place in the server's stead, as `reply` says; a null lets them
+   * through. Moves to another pod are always let through.
+   */
+  async interceptResize(reply: () => Promise<object | null>): Promise<void> {
+    await this.page.route(/\/elastic\/api\/kernels\/[^/]+$/, async route => {
+      const request = route.request();
+      const isResize = request.method() === 'PATCH' && !request.postDataJSON().replace;
+      const problem = isResize ? await reply() : null;
+      await (problem
+        ? route.fulfill({
+            status: 409,
+            contentType: 'application/problem+json',
+            body: JSON.stringify(problem)
+          })
+        : route.fallback());
+    });
   }
 
   /** My kernels, as the server has them. */
