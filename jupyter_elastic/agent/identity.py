@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import site
 import sys
 import time
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
@@ -91,6 +92,11 @@ def installed() -> Dict[str, int]:
             folder = next((path for path in folders if file.startswith(path + os.sep)), None)
             if folder is not None:
                 loaded.add(folder)
+    # Where pip installs that may not write elsewhere. It is on the path only if it was there when
+    # the interpreter started, so what is installed into a new one needs a fresh process.
+    user = site.USER_SITE if site.ENABLE_USER_SITE else None
+    if user and user not in sys.path:
+        loaded.add(user)
     return stamps(sorted(loaded))
 
 

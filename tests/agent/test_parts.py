@@ -75,6 +75,21 @@ def test_environment_is_whole_or_laid_over() -> None:
     assert env == {"A": "1", "B": "3", **own}
 
 
+def test_packages_installed_for_the_user_alone_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``pip install`` in an image whose site-packages may not be written, and then a restart."""
+    folder = tmp_path / "lib" / "site-packages"
+    monkeypatch.setattr("site.ENABLE_USER_SITE", True)
+    monkeypatch.setattr("site.USER_SITE", str(folder))
+    before = identity.installed()
+    assert before[str(folder)] == 0
+    folder.mkdir(parents=True)
+    assert identity.installed() != before
+    monkeypatch.setattr("site.ENABLE_USER_SITE", False)
+    assert str(folder) not in identity.installed()
+
+
 def test_cgroup_version_2(tmp_path: Path) -> None:
     files = {
         "memory.current": f"{300 * MIB}\n",
