@@ -71,7 +71,9 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
         <Notice key={warning} kind="warning" message={warning} />
       ))}
       {start && !start.isDone && <Steps start={start} trans={trans} />}
-      {!isEnded && <Use kernel={kernel} usage={usage} trans={trans} />}
+      {!isEnded && (
+        <Use kernel={kernel} usage={isRunning ? usage : null} trans={trans} />
+      )}
       {!isEnded && template && (
         <ResizeForm
           key={kernel.kernel_id}
@@ -281,6 +283,7 @@ function ResizeForm(props: IResizeFormProps): JSX.Element {
       </div>
       <ResizeStatus
         state={resize}
+        canMove={props.canResize}
         trans={trans}
         onMove={refusal => props.onMove(refusal.wish, refusal.message)}
       />

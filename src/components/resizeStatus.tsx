@@ -5,6 +5,8 @@ import { Notice } from './notice';
 
 export interface IResizeStatusProps {
   state: IResizeState | null;
+  /** Whether the kernel is in a state in which it can be moved. */
+  canMove: boolean;
   trans: TranslationBundle;
   /** Offered where another pod can have the size; asks before it does anything. */
   onMove: (refusal: IResizeState) => void;
@@ -38,6 +40,7 @@ export function ResizeStatus(props: IResizeStatusProps): JSX.Element {
             <button
               type="button"
               className="jp-mod-styled"
+              disabled={!props.canMove}
               onClick={() => props.onMove(state)}
             >
               {trans.__('Move to another pod…')}

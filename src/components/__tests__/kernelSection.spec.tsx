@@ -147,6 +147,15 @@ describe('KernelSection', () => {
       fireEvent.click(button('Move to another pod…'));
       expect(props.onMove).toHaveBeenCalledWith({ memory: '4Gi' }, 'It does not fit.');
       expect(props.onResize).not.toHaveBeenCalled();
+      const { unmount } = render(
+        <KernelSection {...props} kernel={makeKernel({ phase: 'Moving' })} />
+      );
+      const buttons = screen.getAllByRole('button', { name: /another pod/ });
+      expect(buttons.map(one => (one as HTMLButtonElement).disabled)).toEqual([
+        false,
+        true
+      ]);
+      unmount();
     }
   );
 
