@@ -75,15 +75,25 @@ async def start(context: Context, service: ElasticService) -> int:
         follower.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await follower
-    file = write_connection(kernel.kernel_id, launched.connection)
+    file = None
+    if not _way_ends_here(service, launched.connection):
+        file = write_connection(kernel.kernel_id, launched.connection)
     if context.json:
         view = kernel_view(service, launched.kernel)
-        context.show_json(view | {"connection_file": str(file)})
+        context.show_json(view | {"connection_file": str(file) if file else None})
+        return 0
+    print(f"Running: {launched.kernel.actual or launched.kernel.resources}")
+    if file is None:
+        print("It is reached by port-forward: open it from a Jupyter server of its owner.")
     else:
-        print(f"Running: {launched.kernel.actual or launched.kernel.resources}")
         print(f"Connection file: {file}")
         print(f"Attach with: jupyter console --existing {file.name}")
     return 0
+
+
+def _way_ends_here(service: ElasticService, connection: dict[str, Any]) -> bool:
+    """Whether the kernel is elsewhere and reached through this process, which is about to end."""
+    return service.cluster.exposed and connection["ip"] == "127.0.0.1"
 
 
 async def _tell_steps(context: Context, service: ElasticService, kernel_id: str) -> None:
