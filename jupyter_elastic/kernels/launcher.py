@@ -308,15 +308,12 @@ class Launcher:
         pod = await self.cluster.create_pod(template, kernel=kernel)
         why_cold = why_cold or "No warm pod is ready."
         self.progress.add(kernel.kernel_id, "created", f"{why_cold} Created pod {pod.name}.")
-        try:
-            pod = await self.cluster.wait_pod(
-                pod.name,
-                max(0.1, until - asyncio.get_running_loop().time()),
-                tell=partial(self.progress.take, kernel.kernel_id),
-            )
-        except (asyncio.CancelledError, ElasticError):
-            await asyncio.shield(self.cluster.delete_pod(pod.name, reason="the start was ended"))
-            raise
+        # Should it fail, the pod ends with the start: it bears the kernel's id from its birth.
+        pod = await self.cluster.wait_pod(
+            pod.name,
+            max(0.1, until - asyncio.get_running_loop().time()),
+            tell=partial(self.progress.take, kernel.kernel_id),
+        )
         self.progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
         return pod, "cold"
 

@@ -34,8 +34,14 @@ class Progress:
         self.take(kernel_id, Step(self._clock(), name, message))
 
     def take(self, kernel_id: str, step: Step) -> None:
-        """One more step that somebody else has dated."""
-        self._steps.setdefault(kernel_id, []).append(step)
+        """One more step that somebody else has dated, perhaps in whole seconds.
+
+        No step is dated before the one that was known before it.
+        """
+        steps = self._steps.setdefault(kernel_id, [])
+        if steps and step.time < steps[-1].time:
+            step = Step(steps[-1].time, step.name, step.message)
+        steps.append(step)
         self.wake(kernel_id)
 
     def of(self, kernel_id: str) -> tuple[Step, ...]:
