@@ -98,6 +98,8 @@ class ApiQuotaFull(errors.QuotaFull):
     requested: Mapping[str, str] = {}
     used: Mapping[str, str] = {}
     limited: Mapping[str, str] = {}
+    is_hopeless = False
+    """Whether it would have no room even if nothing else were there."""
 
 
 class Unauthorized(errors.Forbidden):

@@ -77,6 +77,9 @@ _IMAGE = frozenset(
     }
 )
 _NODES = re.compile(r"(\d+) (.+?)(?=, \d+ |\.(?:\s|$)|$)")
+_NOT_HELPFUL = re.compile(
+    r"preemption: 0/(\d+) nodes are available: (\d+) Preemption is not helpful"
+)
 _CLAIM = re.compile(r'persistentvolumeclaim "([\w.-]+)" not found', re.IGNORECASE)
 _TAINT = re.compile(r"\{([^}:=\s]+)")
 _CAUSES = (
@@ -177,6 +180,12 @@ def unschedulable(obj: PodObject, said: str, scaling: str = "") -> Unschedulable
     elif clauses and not lacking:
         remedy = "Check the template's node selector, tolerations and volumes."
     return Unschedulable(text + ".", remedy)
+
+
+def fits_no_node(said: str) -> bool:
+    """Whether no node would take the pod even if other pods made room for it."""
+    found = _NOT_HELPFUL.search(said[:4000])
+    return found is not None and found[1] == found[2]
 
 
 def told(step: str, said: str) -> str:

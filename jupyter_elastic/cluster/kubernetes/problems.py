@@ -201,9 +201,16 @@ def _quota(message: str, asked: Target) -> ElasticError | None:
             f" {_show(key, used.get(key, '0'))} of {_show(key, limited.get(key, '0'))} taken"
             for key, amount in requested.items()
         )
-        full = ApiQuotaFull(f'Quota "{found["name"]}"{where} has no room. {figures}.')
+        text = f'Quota "{found["name"]}"{where} has no room. {figures}.'
+        if asked.verb == "create" and any(key.endswith("memory") for key in requested):
+            text += " Memory includes the agent's share."
+        full = ApiQuotaFull(text)
         full.quota, full.requested = found["name"], requested
         full.used, full.limited = used, limited
+        full.is_hopeless = any(
+            _number(key, amount) > _number(key, limited.get(key, amount))
+            for key, amount in requested.items()
+        )
         return full
     if (lacking := re.search(r"insufficient quota to (?:consume|match[^:]*): (.+)", message)) or (
         "insufficient quota" in message
@@ -378,6 +385,14 @@ def _show(resource: str, quantity: str) -> str:
     except errors.BadQuantity:
         pass
     return quantity or "0"
+
+
+def _number(resource: str, quantity: str) -> float:
+    """A quantity to be compared with others of its resource; 0 where it cannot be read."""
+    try:
+        return parse_cpu(quantity) if resource.endswith("cpu") else parse_memory(quantity)
+    except errors.BadQuantity:
+        return 0
 
 
 def _retry_after(details: Mapping[str, Any]) -> float | None:

@@ -24,6 +24,12 @@ from .facts import condition, container
 from .objects import EventObject, PodObject, seconds
 
 _ORDER = ("scheduled", "node-coming", "image-pulling", "image-pulled", "started", "blocked")
+_SCALING = ("TriggeredScaleUp", "Nominated")
+FITS_NO_NODE = 45.0
+"""Seconds to wait for a node that would take a pod which no node takes even when it is empty.
+
+What adds nodes to a cluster says within that time that it does.
+"""
 
 
 class Hindrance(msgspec.Struct, frozen=True):
@@ -68,8 +74,12 @@ def hindrance(obj: PodObject, events: Sequence[EventObject] = ()) -> Hindrance |
         return Hindrance(end.error, "fatal")
     scheduled = condition(obj, "PodScheduled")
     if scheduled and scheduled.status == "False":
-        error = obstacles.unschedulable(obj, scheduled.message, _said(events, "NotTriggerScaleUp"))
-        return Hindrance(error, "waiting", seconds(scheduled.last_transition_time), 300)
+        said = scheduled.message
+        error = obstacles.unschedulable(obj, said, _said(events, "NotTriggerScaleUp"))
+        scaling = any(event.reason in _SCALING for event in events)
+        final = obstacles.fits_no_node(said) and events and not scaling
+        patience = FITS_NO_NODE if final else 300
+        return Hindrance(error, "waiting", seconds(scheduled.last_transition_time), patience)
     status = container(obj)
     waiting = status.state.waiting
     if waiting is None and (status.state.running or status.state.terminated):

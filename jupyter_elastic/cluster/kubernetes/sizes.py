@@ -94,7 +94,8 @@ class Sizes:
     Parameters
     ----------
     give_room
-        Called when the quota is full: gives warm pods back, and returns whether there were any.
+        Called when the quota is full: gives warm pods back, and returns whether it is worth
+        trying again.
     read_events
         Returns a pod's events: the kubelet tells there what goes wrong long before its status does.
     """
@@ -104,7 +105,7 @@ class Sizes:
         pods: Pods,
         talks: Talks,
         policy: Policy,
-        give_room: Callable[[], Awaitable[bool]],
+        give_room: Callable[[QuotaFull], Awaitable[bool]],
         read_events: Callable[[str], Awaitable[tuple[EventObject, ...]]],
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
@@ -171,7 +172,7 @@ class Sizes:
             try:
                 answer = await self._pods.patch(pod, size_patch(size), sub="resize")
             except QuotaFull as error:
-                if attempt < EVICTIONS and await self._give_room():
+                if attempt < EVICTIONS and await self._give_room(error):
                     continue
                 await self._refuse(machine, pod, error)
             except ElasticError as error:

@@ -126,7 +126,7 @@ class View:
         return list(self._quotas.items.values())
 
     async def changed(self, timeout: float) -> None:
-        """Return at the next change of any pod or kernel, or after ``timeout`` seconds."""
+        """Return at the next change of any pod, kernel or quota, or after ``timeout`` seconds."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -274,6 +274,7 @@ class View:
 
     def _on_quota(self, name: str, old: QuotaObject | None, new: QuotaObject | None) -> None:
         if (old and old.status) != (new and new.status):
+            self._wake()
             self._tell(base.Change(kind="capacity", name=""))
 
     def _wake(self) -> None:

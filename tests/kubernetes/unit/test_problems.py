@@ -84,11 +84,24 @@ def test_a_full_quota_with_figures_people_can_read() -> None:
         " memory limits: 2 GiB asked, 7.5 GiB of 8 GiB taken;"
         " pods: 1 asked, 5 of 5 taken;"
         " nvidia.com/gpu: 1 asked, 0 of 0 taken."
+        " Memory includes the agent's share."
     )
     assert error.quota == "team-a"
     assert error.requested["limits.memory"] == "2Gi"
     assert error.used["limits.memory"] == "7680Mi"
     assert error.limited["limits.memory"] == "8Gi"
+
+
+@pytest.mark.parametrize(("asked", "hopeless"), [("3Gi", True), ("2Gi", False)])
+def test_more_than_the_whole_quota_is_known_to_be_in_vain(asked: str, hopeless: bool) -> None:
+    error = refused(
+        403,
+        'pods "a" is forbidden: exceeded quota: q,'
+        f" requested: requests.cpu=1,requests.memory={asked},"
+        " used: requests.cpu=7,requests.memory=1Gi, limited: requests.cpu=8,requests.memory=2Gi",
+    )
+    assert isinstance(error, problems.ApiQuotaFull)
+    assert error.is_hopeless == hopeless
 
 
 def test_a_resize_asks_the_quota_for_the_difference() -> None:

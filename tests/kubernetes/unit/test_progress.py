@@ -137,6 +137,30 @@ def test_how_long_to_wait_is_the_callers_decision() -> None:
     assert Hindrance(it.error, "fatal").is_hopeless(0, patience=1e9)
 
 
+FITS_NONE = (
+    "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s). preemption: "
+    "0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+)
+
+
+def test_a_pod_that_fits_no_empty_node_is_not_waited_for_long() -> None:
+    tried = event("FailedScheduling", FITS_NONE, kind="Warning")
+    it = found(unscheduled(FITS_NONE), tried)
+    assert not it.is_hopeless(AT + 40)
+    assert it.is_hopeless(AT + 50)
+
+
+@pytest.mark.parametrize("adds", ["TriggeredScaleUp", "Nominated"])
+def test_a_node_that_comes_for_it_is_waited_for(adds: str) -> None:
+    tried = event("FailedScheduling", FITS_NONE, kind="Warning")
+    it = found(unscheduled(FITS_NONE), tried, event(adds, "a node comes"))
+    assert not it.is_hopeless(AT + 290)
+
+
+def test_without_events_nobody_knows_whether_a_node_comes() -> None:
+    assert not found(unscheduled(FITS_NONE)).is_hopeless(AT + 290)
+
+
 # -- nodes -------------------------------------------------------------------------------------
 
 PREEMPTION = (
