@@ -88,7 +88,7 @@ class Desk:
         def enforce(level: str, admits: bool) -> None:
             labels = {f"{POD_SECURITY}/enforce": level}
             self.kube.admin.patch(place, {"metadata": {"labels": labels}})
-            until("the level holds", lambda: self._admits_host_path() is admits)
+            until("the level holds", lambda: self.admits(host_path="/tmp") is admits)
 
         enforce(level, False)
         try:
@@ -96,16 +96,17 @@ class Desk:
         finally:
             enforce("privileged", True)
 
-    def _admits_host_path(self) -> bool:
-        container = {"name": "probe", "image": self.kube.image}
-        volume = {"name": "host", "hostPath": {"path": "/tmp"}}
-        body = {
-            "metadata": {"name": "probe"},
-            "spec": {"containers": [container], "volumes": [volume]},
-        }
+    def admits(self, host_path: str = "", memory: str = "") -> bool:
+        """Whether the namespace would let a pod in that mounts this, or asks for this much."""
+        container: dict[str, Any] = {"name": "probe", "image": self.kube.image}
+        spec: dict[str, Any] = {"containers": [container]}
+        if memory:
+            container["resources"] = {"limits": {"memory": memory}}
+        if host_path:
+            spec["volumes"] = [{"name": "host", "hostPath": {"path": host_path}}]
         path = f"/api/v1/namespaces/{self.namespace}/pods?dryRun=All"
         try:
-            self.kube.admin.post(path, body)
+            self.kube.admin.post(path, {"metadata": {"name": "probe"}, "spec": spec})
         except ApiFailure as error:
             if error.code != 403:
                 raise
