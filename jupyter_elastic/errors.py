@@ -268,7 +268,7 @@ class NoEncryption(ElasticError):
     reason, status = "NoEncryption", 422
     remedy = (
         "Use ipykernel 7.3 or newer in the template's environment and jupyter_client 8.9 or newer "
-        'here, or set c.ElasticKernels.channel_encryption = "auto".'
+        'here, or set c.ElasticKernels.channel_encryption = "preferred".'
     )
 
 

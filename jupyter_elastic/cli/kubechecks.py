@@ -252,6 +252,14 @@ def _of_template(name: str, template: Template, image: str) -> Check:
             f"What stands for GPUs of the kind {strange[0]} is not said.",
             "Name a resource such as nvidia.com/gpu, or describe the kind in kubernetes.gpus.",
         )
+    if template.pool.size and template.kubernetes and template.kubernetes.owner_volume:
+        return Check(
+            about,
+            "note",
+            f"It keeps {template.pool.size} warm, and none ever serves: each kernel needs the"
+            " volume of its owner.",
+            "Leave out the size of its pool.",
+        )
     return Check(about, "ok", f"image {template.image or image}")
 
 

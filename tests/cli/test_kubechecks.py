@@ -125,6 +125,14 @@ def test_templates_of_which_no_pod_can_be_made() -> None:
     assert states == ["ok"]
 
 
+def test_warm_pods_that_nobody_can_claim() -> None:
+    volume = {"claim": "home-{owner}", "mount_path": "/home/owner"}
+    made = template(kubernetes={"owner_volume": volume}, pool={"size": 2})
+    [check] = kubechecks.templates({"work": made}, "")
+    assert check.state == "note"
+    assert "2 warm" in check.message
+
+
 def test_channels_that_must_be_encrypted_and_cannot() -> None:
     [check] = kubechecks.encryption("auto", True, {}, here=True)
     assert check.state == "ok"
