@@ -113,7 +113,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def hash(self) -> str:
         """Identifies what a *warm pod* of this template looks like.
 
-        Fields that matter only from the claim on (resources, idle and pool policy, words for
+        Fields that matter only from the claim on (CPU, memory, idle and pool policy, words for
         people) are left out, so that changing them does not throw warm pods away.
         """
         what: tuple[Any, ...] = (
@@ -126,6 +126,10 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
         if self.kubernetes is not None:
             what = (*what, self.kubernetes)
+        gpu = self.resources.default().gpu
+        if gpu is not None:
+            # Where pods are given GPUs at their creation, a warm one has these and no others.
+            what = (*what, gpu)
         text = msgspec.json.encode(what, order="deterministic")
         return hashlib.sha256(text).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ rest. Nothing of this machine is looked at but the client and whether channels c
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ PATIENCE = 10.0
 """Seconds the API server may take for its first answer, and an agent for its."""
 SERVER_ROLE = "jupyter-elastic-server"
 PORT_FORWARD_ROLE = "jupyter-elastic-port-forward"
+LOWERS_MEMORY = 34
+"""Of Kubernetes 1: the first version that lowers the memory limit of a container that runs."""
 PLURALS = ("kernels", "kernelpools", "kerneltemplates")
 """Without these nothing works."""
 
@@ -122,14 +125,15 @@ def definitions(names: Iterable[str]) -> Check:
 
 def resizing(names: Iterable[str], version: str) -> Check:
     """Whether pods can be resized in place, which every claim of a warm pod needs."""
-    if "pods/resize" in set(names):
-        return Check("resize", "ok", "pods/resize is known to the server")
-    return Check(
-        "resize",
-        "broken",
-        f"Kubernetes {version} does not know pods/resize: no kernel gets its size.",
-        "Use Kubernetes 1.33 or newer; before 1.35, with the feature InPlacePodVerticalScaling.",
-    )
+    remedy = "Use Kubernetes 1.34 or newer."
+    if "pods/resize" not in set(names):
+        message = f"Kubernetes {version} does not know pods/resize: no kernel gets its size."
+        return Check("resize", "broken", message, remedy)
+    number = re.match(r"v?1\.(\d+)", version)
+    if number and int(number[1]) < LOWERS_MEMORY:
+        message = f"pods/resize is known, but Kubernetes {version} cannot lower memory in place."
+        return Check("resize", "note", message, remedy)
+    return Check("resize", "ok", "pods/resize is known to the server")
 
 
 def access(setting: str, in_cluster: bool) -> Check:

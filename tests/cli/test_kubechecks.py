@@ -73,6 +73,9 @@ def test_definitions_that_are_missing() -> None:
 
 def test_a_server_that_cannot_resize() -> None:
     assert kubechecks.resizing(["pods", "pods/resize"], "v1.35.4").state == "ok"
+    older = kubechecks.resizing(["pods", "pods/resize"], "v1.33.2-x.1")
+    assert older.state == "note"
+    assert "cannot lower memory" in older.message
     check = kubechecks.resizing(["pods", "pods/log"], "v1.31.0")
     assert check.state == "broken"
     assert "v1.31.0" in check.message

@@ -92,6 +92,18 @@ def test_every_option_is_part_of_the_hash(name: str) -> None:
     assert msgspec.structs.replace(template, kubernetes=changed).hash != template.hash
 
 
+def test_the_gpus_of_warm_pods_are_part_of_the_hash() -> None:
+    """Else a pod without a GPU is claimed for a kernel that is to have one."""
+
+    def offering(default: int, maximum: int = 2) -> str:
+        gpu = {"kinds": ["nvidia.com/gpu"], "default": default, "maximum": maximum}
+        sizes = {"cpu": 1, "memory": 1, "gpu": gpu}
+        return parse_template({"name": "x", "image": "x", "resources": sizes}).hash
+
+    assert len({offering(0), offering(1), offering(2)}) == 3
+    assert offering(1, maximum=4) == offering(1)
+
+
 def test_the_order_of_mappings_is_no_part_of_the_hash() -> None:
     one, other = {"a": "1", "b": "2"}, {"b": "2", "a": "1"}
     assert parse(node_selector=one).hash == parse(node_selector=other).hash
