@@ -403,8 +403,12 @@ class KubernetesCluster(base.Cluster):
         now = time.time()
         for kernel in self._view.kernels.values():
             starts = kernel.phase in _WAITING and now < kernel.deadline
-            if starts and kernel.kernel_id not in served:
-                raise QuotaFull("A kernel that starts takes what room there is.")
+            resize = kernel.resize
+            grows = resize is not None and resize.state == "InProgress"
+            if (starts and kernel.kernel_id not in served) or (
+                grows and resize is not None and now < resize.time + GROWS_WITHIN
+            ):
+                raise QuotaFull("A kernel that starts or grows takes what room there is.")
 
     async def _give_back(self, name: str) -> None:
         try:
@@ -582,4 +586,6 @@ EVICTIONS = 5
 """How often a refusal for want of quota is answered by giving warm pods back."""
 COUNTED_WITHIN = 5.0
 """Seconds that the cluster may take to see that a pod which is gone takes no quota any more."""
+GROWS_WITHIN = 60.0
+"""Seconds after which a resize that is under way, by its record, was left behind by its server."""
 _WAITING = (KernelPhase.STARTING, KernelPhase.MOVING)

@@ -55,6 +55,7 @@ from ...errors import (
     ShrinkUnderUse,
     Unsupported,
 )
+from .facts import amounts
 from .objects import PodObject
 from .resize_events import (
     Accepted,
@@ -72,7 +73,16 @@ from .resize_events import (
     Seen,
     Tick,
 )
-from .resize_status import Observation, Size, State, Wanted, in_force, observe, same_cpu
+from .resize_status import (
+    Observation,
+    Size,
+    State,
+    Wanted,
+    in_force,
+    observe,
+    same_cpu,
+    size_of,
+)
 
 __all__ = [
     "TERMINAL",
@@ -178,8 +188,8 @@ class Resizing:
     def __init__(self, pod: PodObject, size: Size, policy: Policy, now: float) -> None:
         self.policy = policy
         self.wanted = Wanted.before(pod, size)
-        self.old = in_force(pod)
-        """What a revert puts back: what the kubelet enforces now."""
+        self.old = _to_put_back(pod, size)
+        """What a revert puts back."""
         self.state = State.ASKED
         self.message = ""
         self.history: tuple[Passed, ...] = ()
@@ -339,6 +349,16 @@ class Resizing:
         return size.memory_limit - PAGE < event.memory_limit <= size.memory_limit and same_cpu(
             event.cpu_limit, size.cpu_limit
         )
+
+
+def _to_put_back(pod: PodObject, size: Size) -> Size:
+    """The size before: what the kubelet enforces, or will by an earlier resize that goes well."""
+    before = size_of(amounts(pod))
+    if before == size:
+        return in_force(pod)  # that earlier resize is the one to be followed
+    now = observe(Wanted.before(pod, before), pod)
+    coming = now.state in (State.SUBMITTED, State.IN_PROGRESS, State.DONE)
+    return before if coming else in_force(pod)
 
 
 def _clock(state: State) -> State:

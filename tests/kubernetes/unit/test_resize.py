@@ -512,6 +512,23 @@ def test_a_revert_puts_back_what_is_in_force() -> None:
     assert machine.old == OLD
 
 
+MORE = Size(cpu_request=3000, cpu_limit=3050, memory_request=2**31, memory_limit=2**31)
+
+
+def test_a_revert_puts_back_a_size_that_is_on_its_way() -> None:
+    """A claim's: the kubelet takes a second to put it in force, and the next resize may be faster.
+
+    Put back instead was what the pod had before, when it was warm.
+    """
+    for seen in (after(looked=3), after(), in_progress()):
+        assert Resizing(seen, MORE, POLICY, 0.0).old == NEW
+
+
+def test_a_revert_does_not_put_back_a_size_that_never_came() -> None:
+    for seen in (pending("Deferred", NOT_NOW), pending("Infeasible", NO_ROOM)):
+        assert Resizing(seen, MORE, POLICY, 0.0).old == OLD
+
+
 # -- a real cluster ----------------------------------------------------------------------------
 
 REAL = samples("resizes")
