@@ -18,6 +18,8 @@ from .machine import CPU_MINIMUM, MEMORY_MINIMUM, Machine
 from .podoptions import dump_pod_options, parse_pod_options
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+NATIVE_NAMES = ("python",)
+"""Jupyter's kernel managers take this for ``python3``, whatever kernelspecs there are."""
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 METADATA_LIMIT = 64 * 1024
@@ -68,6 +70,12 @@ def parse_template(
             "name",
             f"{name[:80]!r} is not a usable name",
             "Use 1 to 63 lower-case letters, digits and hyphens, a letter or digit at both ends.",
+        )
+    if name in NATIVE_NAMES:
+        raise fields.error(
+            "name",
+            f'"{name}" is what Jupyter calls the kernel of the server\'s own Python',
+            f'Call it "{name}-elastic", for instance.',
         )
     display_name = fields.text("display_name", name, 200)
     if not display_name.strip():

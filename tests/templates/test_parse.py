@@ -199,3 +199,10 @@ def test_garbage_is_refused_with_a_sentence(data: dict[str, Any]) -> None:
     except BadTemplate:
         return
     assert parse_template(dump_template(template)) == template
+
+
+def test_a_name_that_jupyter_keeps_for_itself() -> None:
+    """A kernel of this name would be a plain one beside the server."""
+    with pytest.raises(BadTemplate, match="server's own Python") as caught:
+        parse_template({"name": "python", "resources": {"cpu": 1, "memory": "1Gi"}})
+    assert caught.value.field == "name"
