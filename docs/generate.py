@@ -1,7 +1,9 @@
 """Write ``docs/reference-config.md`` from the traits and the settings' schema.
 
 ``python docs/generate.py`` writes it; ``--check`` changes nothing and fails when the file is out
-of date, or when ``docs/admins.md`` does not name a field of templates or a reason of errors.
+of date, or when something is nowhere named: a field of templates in ``docs/admins.md``, a field of
+their pods in ``docs/kubernetes.md``, a reason of errors in either ``docs/troubleshooting.md`` or
+``docs/admins.md``.
 """
 
 from __future__ import annotations
@@ -20,19 +22,20 @@ from traitlets import Enum, HasTraits, TraitType, Union
 
 import jupyter_elastic
 from jupyter_elastic.errors import ElasticError
-from jupyter_elastic.kernels.settings import ElasticKernels, ElasticLocal
+from jupyter_elastic.kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from jupyter_elastic.model import Template
+from jupyter_elastic.podoptions import PodOptions
+from jupyter_elastic.templates.objects import spelling
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference-config.md"
-ADMINS = HERE / "admins.md"
 SCHEMA = HERE.parent / "schema" / "plugin.json"
 
 HEAD = """\
 # Configuration reference
 
 Made by `python docs/generate.py` from the traits and from `schema/plugin.json`; do not edit it.
-[admins.md](admins.md) explains what the options are for.
+[admins.md](admins.md) and [kubernetes.md](kubernetes.md) explain what the options are for.
 
 The options of the server stand in any configuration file that Jupyter Server reads, such as
 `jupyter_server_config.py` or `jupyter_server_config.json`. On a command line they are written as
@@ -81,7 +84,8 @@ def settings() -> Iterator[str]:
 
 def reference() -> str:
     """The whole page."""
-    parts = [HEAD, *options(ElasticKernels), *options(ElasticLocal), *settings()]
+    sections = (ElasticKernels, ElasticKubernetes, ElasticLocal)
+    parts = [HEAD, *(line for section in sections for line in options(section)), *settings()]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -93,13 +97,25 @@ def reasons(base: type[ElasticError] = ElasticError) -> Iterator[str]:
         yield from reasons(kind)
 
 
-def missing(text: str) -> list[str]:
-    """What ``admins.md`` should name and does not."""
+def wanted() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What must be named, and the pages of which one must name it."""
     for module in pkgutil.walk_packages(jupyter_elastic.__path__, "jupyter_elastic."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    wanted = {*Template.__struct_fields__, *reasons()}
-    return sorted(name for name in wanted if f"`{name}`" not in text)
+    for name in Template.__struct_fields__:
+        yield name, ("admins.md",)
+    for name in PodOptions.__struct_fields__:
+        yield spelling(name), ("kubernetes.md",)
+    for reason in sorted(set(reasons())):
+        yield reason, ("troubleshooting.md", "admins.md")
+
+
+def missing() -> Iterator[str]:
+    """A sentence for everything that no page names."""
+    texts = {path.name: path.read_text("utf-8") for path in HERE.glob("*.md")}
+    for name, pages in wanted():
+        if not any(f"`{name}`" in texts.get(page, "") for page in pages):
+            yield f"docs/{pages[0]} does not name `{name}`"
 
 
 def main() -> int:
@@ -109,9 +125,7 @@ def main() -> int:
     if not parser.parse_args().check:
         REFERENCE.write_text(reference(), encoding="utf-8")
         return 0
-    problems = [
-        f"docs/admins.md does not name `{name}`" for name in missing(ADMINS.read_text("utf-8"))
-    ]
+    problems = list(missing())
     if not REFERENCE.exists() or REFERENCE.read_text("utf-8") != reference():
         problems.append("docs/reference-config.md is out of date: run python docs/generate.py")
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
