@@ -17,7 +17,7 @@ from jupyter_elastic.templates import TemplateStore
 KERNEL_SPEC = """
 apiVersion: kubeflow.tkestack.io/v1alpha1
 kind: JupyterKernelSpec
-metadata: {name: python}
+metadata: {name: py}
 spec: {language: Python, image: example/python, command: [kubeflow-launcher], color: red}
 """
 KERNEL_JSON = {
@@ -115,23 +115,23 @@ def test_what_is_printed_can_be_offered(capsys: pytest.CaptureFixture[str], tmp_
     file.write_text(KERNEL_SPEC)
     run = Run(capsys, "convert", str(file))
     assert kinds(run.documents()) == {"KernelTemplate"}
-    assert "JupyterKernelSpec python: spec.color: there is nothing like it" in run.err
+    assert "JupyterKernelSpec py: spec.color: there is nothing like it" in run.err
     made = tmp_path / "made.yaml"
     made.write_text(run.out)
     store = TemplateStore([str(made)])
     store.refresh()
     assert store.problems() == []
-    assert list(store.all()) == ["python"]
+    assert list(store.all()) == ["py"]
 
 
 def test_the_report_is_json_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "specs.yaml"
     file.write_text(KERNEL_SPEC)
     report = json.loads(Run(capsys, "convert", str(file), "--json").out)
-    assert [template["metadata"]["name"] for template in report["templates"]] == ["python"]
+    assert [template["metadata"]["name"] for template in report["templates"]] == ["py"]
     assert report["failed"] == []
     fields = {note["field"]: note["object"] for note in report["notes"]}
-    assert fields["spec.color"] == "JupyterKernelSpec python"
+    assert fields["spec.color"] == "JupyterKernelSpec py"
 
 
 def test_directories_of_kernelspecs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_what_cannot_be_converted_fails_and_the_rest_is_printed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "specs.yaml"
-    scala = KERNEL_SPEC.replace("name: python", "name: scala").replace("Python,", "Scala,")
+    scala = KERNEL_SPEC.replace("name: py", "name: scala").replace("Python,", "Scala,")
     file.write_text(f"{KERNEL_SPEC}---{scala}")
     run = Run(capsys, "convert", str(file), status=1)
-    assert [document["metadata"]["name"] for document in run.documents()] == ["python"]
+    assert [document["metadata"]["name"] for document in run.documents()] == ["py"]
     assert "Not converted: JupyterKernelSpec scala: spec.command" in run.err
 
 

@@ -23,7 +23,7 @@ LAUNCHER = [
 R_ARGV = ["R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"]
 
 
-def kernel_spec(name: str = "python", namespace: str = "lab", **spec: Any) -> dict[str, Any]:
+def kernel_spec(name: str = "py", namespace: str = "lab", **spec: Any) -> dict[str, Any]:
     usual = {"language": "Python", "image": "example/python", "command": LAUNCHER}
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     merged = {key: value for key, value in (usual | spec).items() if value is not None}
@@ -47,7 +47,7 @@ def of(*objects: dict[str, Any]) -> Conversion:
     return made
 
 
-def gateway_spec(name: str = "python", *, source: dict[str, Any] | None = None, **spec: Any) -> Any:
+def gateway_spec(name: str = "py", *, source: dict[str, Any] | None = None, **spec: Any) -> Any:
     proxy = {
         "class_name": "enterprise_gateway.services.processproxies.k8s.KubernetesProcessProxy",
         "config": {"image_name": "example/python"},
@@ -95,11 +95,11 @@ def test_a_plain_kernelspec() -> None:
             "memory": {"minimum": "256Mi", "default": "2Gi", "maximum": "4Gi"},
         },
     }
-    assert made.templates[0]["metadata"] == {"name": "python", "namespace": "lab"}
+    assert made.templates[0]["metadata"] == {"name": "py", "namespace": "lab"}
     assert set(said(made)) == {
-        "JupyterKernelSpec lab/python: spec.command",
-        "JupyterKernelSpec lab/python: spec.resources.cpu",
-        "JupyterKernelSpec lab/python: spec.resources.memory",
+        "JupyterKernelSpec lab/py: spec.command",
+        "JupyterKernelSpec lab/py: spec.resources.cpu",
+        "JupyterKernelSpec lab/py: spec.resources.memory",
     }
 
 
@@ -204,14 +204,14 @@ def test_whatever_has_no_place_is_said(pod: dict[str, Any], field: str) -> None:
 def test_unknown_fields_are_said() -> None:
     made = of(kernel_spec(sidecars=[1]))
     the_spec(made)
-    assert "JupyterKernelSpec lab/python: spec.sidecars" in said(made)
+    assert "JupyterKernelSpec lab/py: spec.sidecars" in said(made)
 
 
 @pytest.mark.parametrize("namespace", ["lab", ""])
 def test_a_manifest_need_not_say_its_namespace(namespace: str) -> None:
     reference = {"name": "pods", "namespace": "lab"}
     pods = kernel_template("pods", namespace, nodeSelector={"a": "b"})
-    made = of(kernel_spec("python", "", template=reference), pods)
+    made = of(kernel_spec("py", "", template=reference), pods)
     assert the_spec(made)["pod"] == {"nodeSelector": {"a": "b"}}
 
 
@@ -219,7 +219,7 @@ def test_a_reference_that_leads_nowhere() -> None:
     made = of(kernel_spec(template={"name": "pods", "namespace": "other"}), kernel_template())
     the_spec(made)
     notes = said(made)
-    assert "not among what was given" in notes["JupyterKernelSpec lab/python: spec.template"]
+    assert "not among what was given" in notes["JupyterKernelSpec lab/py: spec.template"]
     assert "no JupyterKernelSpec uses it" in notes["JupyterKernelTemplate lab/pods: "]
 
 
@@ -228,7 +228,7 @@ def test_a_gateway_says_when_idle_kernels_end() -> None:
         "apiVersion": API,
         "kind": "JupyterGateway",
         "metadata": {"name": "gateway", "namespace": "lab"},
-        "spec": {"kernels": ["python"], "cullIdleTimeout": 3600, "defaultKernel": "python"},
+        "spec": {"kernels": ["py"], "cullIdleTimeout": 3600, "defaultKernel": "py"},
     }
     made = of(kernel_spec(), kernel_spec("other"), gateway)
     assert [template["spec"].get("idle") for template in made.templates] == [
@@ -336,7 +336,7 @@ def test_a_kernelspec_of_enterprise_gateway() -> None:
         interrupt_mode="message",
     )
     spec = the_spec(made)
-    template = template_from_object("python", spec)
+    template = template_from_object("py", spec)
     assert (template.resources.cpu.minimum, template.resources.cpu.default) == (1000, 4000)
     assert template.resources.memory.maximum == 2 * GIB
     assert template.resources.gpu.kinds == ("nvidia.com/gpu",)
@@ -350,7 +350,7 @@ def test_a_kernelspec_of_enterprise_gateway() -> None:
         "volumes": [{"name": "nfs", "nfs": {"server": "a", "path": "/"}}],
         "volumeMounts": [{"name": "nfs", "mountPath": "/nfs"}],
     }
-    assert set(said(made)) == {"/kernels/python: argv"}
+    assert set(said(made)) == {"/kernels/py: argv"}
 
 
 def test_a_kernelspec_of_gateway_provisioners() -> None:
@@ -383,7 +383,7 @@ def test_the_older_place_of_process_proxy() -> None:
     ],
 )
 def test_what_a_gateway_had_besides_is_said(more: dict[str, Any], field: str) -> None:
-    name = more.pop("name", "python")
+    name = more.pop("name", "py")
     made = gateway_spec(name, **more)
     the_spec(made)
     assert f"/kernels/{name}: {field}" in said(made)
@@ -395,8 +395,8 @@ def test_who_may_start_it_is_said() -> None:
         "config": {"image_name": "x", "authorized_users": "ada", "port_range": "1..2"},
     }
     notes = said(gateway_spec(metadata={"process_proxy": proxy}))
-    assert "everybody" in notes["/kernels/python: config.authorized_users"]
-    assert "/kernels/python: config.port_range" in notes
+    assert "everybody" in notes["/kernels/py: config.authorized_users"]
+    assert "/kernels/py: config.port_range" in notes
 
 
 def test_an_icon_comes_along() -> None:
@@ -419,3 +419,10 @@ def test_kernels_that_run_elsewhere(metadata: dict[str, Any], words: str) -> Non
     [failed] = made.failed
     assert words in failed.message
     assert made.templates == ()
+
+
+def test_a_name_that_jupyter_keeps_for_itself() -> None:
+    """A template of this name would be a plain kernel beside the server."""
+    made = of(kernel_spec("python"))
+    assert made.templates[0]["metadata"]["name"] == "python-elastic"
+    assert "notebooks that ask" in said(made)["JupyterKernelSpec lab/python: metadata.name"]

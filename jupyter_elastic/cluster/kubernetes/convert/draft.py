@@ -13,7 +13,7 @@ import msgspec
 
 from ....errors import BadQuantity, BadTemplate
 from ....resources import parse_cpu, parse_memory
-from ....templates.parse import CONNECTION_FILE
+from ....templates.parse import CONNECTION_FILE, NATIVE_NAMES
 from ....templates.specs import is_plain_ipykernel
 from ..templates import API_VERSION, KIND, template_from_object
 
@@ -215,6 +215,8 @@ _ORDER = (
 def slug(name: str) -> str:
     """A name in the letters that a template's name may have; different names stay different."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if plain in NATIVE_NAMES:
+        return f"{plain}-elastic"
     if plain and len(plain) <= 63:
         return plain
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
