@@ -87,7 +87,10 @@ async def start(context: Context, service: ElasticService) -> int:
         print("It is reached by port-forward: open it from a Jupyter server of its owner.")
     else:
         print(f"Connection file: {file}")
-        print(f"Attach with: jupyter console --existing {file.name}")
+        if "curve_publickey" in launched.connection:
+            print("Its channels are encrypted: attach with jupyter_client's BlockingKernelClient.")
+        else:
+            print(f"Attach with: jupyter console --existing {file.name}")
     return 0
 
 
