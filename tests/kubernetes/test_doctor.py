@@ -56,8 +56,8 @@ def test_a_healthy_namespace(desk: Desk, tmp_path: Path) -> None:
             return await examine(config)
 
     checks = asyncio.run(scenario())
-    names = ("client", "cluster", "definitions", "resize", "rights", "access", "capacity")
-    names += ("template work", "channels", "agents", "leftovers")
+    names = ["client", "cluster", "definitions", "resize", "rights", "access", "capacity"]
+    names += ["template work", "channels", "agents", "leftovers"]
     assert [checks[name] for name in names if checks[name]["state"] != "ok"] == []
     assert f"namespace {desk.namespace}" in checks["cluster"]["message"]
     assert f"system:serviceaccount:{desk.namespace}:laptop" in checks["cluster"]["message"]
