@@ -142,7 +142,7 @@ async def test_credentials_that_vanish_are_kept(
 ) -> None:
     found = await Connection.load()
     (in_pod / "token").unlink()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "jupyter_elastic"):
         await found.reload(found.generation)
     assert "service account" in caplog.text
     assert await found.headers() == {"authorization": "bearer first"}
