@@ -99,7 +99,7 @@ def test_a_kernel_that_was_applied_is_held_to_its_template(desk: Desk) -> None:
 
             async def failed() -> bool:
                 phases = {k["metadata"]["name"]: k.get("status", {}) for k in desk.kernels()}
-                return (
+                return bool(
                     phases[too_much].get("reason") == "OutOfRange"
                     and phases[unknown].get("reason") == "UnknownTemplate"
                 )
