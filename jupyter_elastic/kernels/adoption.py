@@ -350,6 +350,10 @@ class AdoptionMixin:
             self._spawn(self._tidy_up(kernel_id))
         if km is None or km.elastic_busy or not km.ready.done() or pod.name != km.elastic_pod:
             return
+        assert self.elastic is not None
+        kernel = self.elastic.cluster.kernels().get(kernel_id)
+        if kernel is not None and (kernel.phase in STARTING_PHASES or kernel.pod != pod.name):
+            return  # it is being given another pod, and this one is in the way
         if pod.phase is PodPhase.GONE:
             self._spawn(self._pod_gone(km, kernel_id, pod))
         elif old is not None and pod.agent is not None and pod.agent != old.agent:
@@ -401,7 +405,7 @@ class AdoptionMixin:
             await self._connected(km, kernel_id)
             self._came_back(km, kernel_id)
         else:
-            await self.elastic.fail(kernel_id, reason, message)
+            await self.elastic.fail(kernel_id, reason, message, pod=km.elastic_pod)
 
     async def _tidy_up(self, kernel_id: str) -> None:
         """Remove the record of a lone client's kernel, should the client be gone like the pod."""

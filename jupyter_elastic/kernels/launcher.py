@@ -234,11 +234,13 @@ class Launcher:
         *,
         resources: Resources | None = None,
         cold: str = "",
+        unnoticed: bool = False,
     ) -> Launched:
         """A new pod for a kernel; same id, its variables are lost.
 
         Its old pod is gone, or is of the wrong size: then ``resources`` are those it should have.
-        ``cold`` says why the new pod must be made for it.
+        ``cold`` says why the new pod must be made for it. ``unnoticed``: it has run nothing yet,
+        so that this is no restart to anybody.
 
         Raises
         ------
@@ -270,6 +272,8 @@ class Launcher:
             await self.give_up(kernel.kernel_id, error)
             raise
         launched = await self.launch(kernel, template, args, cold=cold)
+        if unnoticed:
+            return launched
         return replace_launched(launched, await self._count_restart(launched.kernel))
 
     async def _count_restart(self, kernel: Kernel) -> Kernel:
@@ -480,8 +484,16 @@ class Launcher:
         has less than was asked for.
         """
         kernel = launched.kernel
+        waited: list[str] = []
+
+        def tell(message: str) -> None:
+            waited.append(message)
+            self._tell_waiting(kernel.kernel_id, message, begins=True)
+
         try:
-            await self.cluster.resize_pod(launched.pod, kernel.resources)
+            pod = await self.cluster.resize_pod(launched.pod, kernel.resources, tell=tell)
+            if waited:
+                await self._settled(kernel.kernel_id, pod)
         except NoNodeFits as error:
             self.log.warning("Kernel %s does not fit where it is: %s", kernel.kernel_id, error)
             try:
@@ -495,6 +507,16 @@ class Launcher:
                 "Whether kernel %s has its size is unknown: %s", kernel.kernel_id, error
             )
 
+    async def _settled(self, kernel_id: str, pod: Pod) -> None:
+        done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
+
+        def change(kernel: Kernel) -> Kernel:
+            if kernel.resize is None or kernel.resize.state != "InProgress":
+                return kernel
+            return replace(kernel, actual=pod.resources, resize=done)
+
+        await self._write(kernel_id, change)
+
     async def _settle_elsewhere(
         self, launched: Launched, template: Template, args: StartArgs, error: ElasticError
     ) -> None:
@@ -507,7 +529,7 @@ class Launcher:
             )
             await self._write(kernel_id, lambda k: replace(k, actual=pod.resources, resize=refused))
             return
-        await self.relaunch(self.kernel(kernel_id), template, args, cold=str(error))
+        await self.relaunch(self.kernel(kernel_id), template, args, cold=str(error), unnoticed=True)
 
     # -- while it runs ---------------------------------------------------------------------
 
@@ -586,21 +608,20 @@ class Launcher:
                 await self.cluster.refresh()
         raise AssertionError("unreachable")
 
-    def _tell_waiting(self, kernel_id: str, message: str) -> None:
-        """Let the record say what a resize waits for."""
+    def _tell_waiting(self, kernel_id: str, message: str, *, begins: bool = False) -> None:
+        """Let the record say what a resize waits for; ``begins``: it says nothing of it yet."""
         waits = Resize(state="InProgress", message=message, time=self.clock())
+
+        def change(kernel: Kernel) -> Kernel:
+            known = kernel.resize
+            if known is None or known.state != "InProgress":
+                # Not over an outcome that was faster.
+                return replace(kernel, resize=waits) if begins and known is None else kernel
+            return replace(kernel, resize=waits)
 
         async def write() -> None:
             try:
-                await self._write(
-                    kernel_id,
-                    # Not over an outcome that was faster.
-                    lambda k: (
-                        replace(k, resize=waits)
-                        if k.resize is not None and k.resize.state == "InProgress"
-                        else k
-                    ),
-                )
+                await self._write(kernel_id, change)
             except ElasticError as error:
                 self.log.debug("What a resize waits for was not recorded: %s", error)
 

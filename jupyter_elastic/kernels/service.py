@@ -351,11 +351,14 @@ class ElasticService:
         else:
             await self.launcher.stop(kernel_id, grace=STOP_GRACE)
 
-    async def fail(self, kernel_id: str, reason: str, message: str) -> None:
-        """Record that a kernel is Failed, once; no error when it was deleted meanwhile."""
+    async def fail(self, kernel_id: str, reason: str, message: str, *, pod: str = "") -> None:
+        """Record that a kernel is Failed, once; no error when it was deleted meanwhile.
+
+        With ``pod`` only if that is still its pod: somebody may be giving it another.
+        """
 
         def failed(kernel: Kernel) -> Kernel:
-            if kernel.phase is KernelPhase.FAILED:
+            if kernel.phase is KernelPhase.FAILED or (pod and kernel.pod != pod):
                 return kernel
             return replace(kernel, phase=KernelPhase.FAILED, reason=reason, message=message)
 
