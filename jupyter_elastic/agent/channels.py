@@ -20,12 +20,14 @@ import zmq.asyncio
 _DELIMITER = b"<IDS|MSG>"
 # Messages by which nobody works: they do not make the kernel "active" for idle culling.
 _PASSIVE = {
+    "",
     "kernel_info_request",
     "comm_info_request",
     "usage_request",
     "shutdown_request",
     "interrupt_request",
     "history_request",
+    "debug_request",  # sent for every notebook that is opened
 }
 
 
@@ -230,7 +232,8 @@ class Channels:
                 self._busy[request] = str(parent.get("subshell_id") or "")
         else:
             self._busy.pop(request, None)
-        if parent.get("msg_type") not in _PASSIVE:
+        # A kernel that says that it starts does so for nobody.
+        if parent.get("msg_type", "") not in _PASSIVE:
             self.worked = True
             self.last_activity = time.time()
         if self.state != before:
