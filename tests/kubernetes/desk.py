@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.server import Server, start_server
+from jupyter_elastic.resources import parse_memory
 
 from ..testcluster.api import ApiFailure, until
+from ..testcluster.certificates import NODE
 from ..testcluster.world import POD_SECURITY, Kube
 from .world import rules
 
@@ -60,6 +62,16 @@ class Desk:
         else:
             self.kube.admin.patch(f"{path}/{name}", {"spec": spec})
 
+    def spec(self, name: str) -> dict[str, Any]:
+        """The spec of a KernelTemplate here."""
+        path = f"{TEMPLATES.format(self.namespace)}/{name}"
+        found: dict[str, Any] = self.kube.admin.get(path)["spec"]
+        return found
+
+    def change(self, name: str, change: dict[str, Any]) -> None:
+        """Change parts of a KernelTemplate's spec."""
+        self.kube.admin.patch(f"{TEMPLATES.format(self.namespace)}/{name}", {"spec": change})
+
     def withdraw(self, name: str) -> None:
         """Delete a KernelTemplate."""
         self.kube.admin.delete(f"{TEMPLATES.format(self.namespace)}/{name}")
@@ -79,6 +91,32 @@ class Desk:
         path = f"/api/v1/namespaces/{self.namespace}/{what}"
         self.kube.admin.delete(path)
         until(f"{what} gone", lambda: self.kube.admin.find(path) is None)
+
+    @contextlib.contextmanager
+    def crowded(self, free: int) -> Iterator[Callable[[], None]]:
+        """Leave only so many bytes of memory free on the node, to be asked for by pods.
+
+        Gives what ends it early.
+        """
+        place = f"/api/v1/namespaces/{self.namespace}/pods"
+        node = self.kube.admin.get(f"/api/v1/nodes/{NODE}")["status"]["allocatable"]["memory"]
+        pods = self.kube.admin.get("/api/v1/pods", fieldSelector=f"spec.nodeName={NODE}")["items"]
+        taken = sum(_requested(pod) for pod in pods if pod["status"]["phase"] != "Succeeded")
+        asked = parse_memory(node) - taken - free
+        container = {
+            "name": "filler",
+            "image": self.kube.image,
+            "resources": {"requests": {"memory": str(asked)}},
+        }
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+        self.kube.admin.post(place, {"metadata": {"name": "filler"}, "spec": spec})
+        try:
+            self.kube.await_pod(
+                self.namespace, "filler", lambda pod: pod["status"]["phase"] == "Running"
+            )
+            yield lambda: self.remove("pods/filler")
+        finally:
+            self.remove("pods/filler")
 
     @contextlib.contextmanager
     def enforcing(self, level: str) -> Iterator[None]:
@@ -154,6 +192,12 @@ class Desk:
         """The namespace's Kernel objects."""
         found: list[dict[str, Any]] = self.kube.admin.get(KERNELS.format(self.namespace))["items"]
         return found
+
+
+def _requested(pod: dict[str, Any]) -> int:
+    """Bytes of memory that a pod asks its node for."""
+    parts = (one.get("resources", {}).get("requests", {}) for one in pod["spec"]["containers"])
+    return sum(parse_memory(part["memory"]) for part in parts if "memory" in part)
 
 
 @contextlib.contextmanager

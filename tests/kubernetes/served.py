@@ -11,17 +11,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from benchmarks.server import Server, start_server
 
-from ..server.world import World
+from ..server.world import Reply, World
 from ..testcluster.api import ApiFailure, until
+from ..testcluster.cluster import Cluster
 from ..testcluster.world import Kube
 from .desk import KERNELS, Desk, home_directory
 from .world import install
 
+RESOURCES: dict[str, Any] = {
+    "cpu": {"minimum": "100m", "default": "250m", "maximum": "2000"},
+    "memory": {"minimum": "64Mi", "default": "256Mi", "maximum": "64Gi"},
+}
+"""What templates offer that leave others room on the one node."""
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles"
+
+
+def own(kube: Kube) -> Cluster:
+    """The tree's own cluster, whose pods run this machine's Pythons; skips where it is another."""
+    if kube.cluster is None:
+        pytest.skip("needs the tree's own cluster, with its pods on this machine")
+    return kube.cluster
 
 
 class Served(World):
@@ -101,6 +115,18 @@ class Served(World):
         reply = self.run(self.ask("GET", path))
         return reply.json if reply.status == 200 else None
 
+    def meanwhile(self, method: str, path: str, body: Any = None) -> asyncio.Task[Reply]:
+        """Send a request and go on; :meth:`answer` waits for it."""
+        return self.loop.create_task(self.ask(method, path, body))
+
+    def answer(self, request: asyncio.Task[Reply], timeout: float = 60) -> Reply:
+        """What a request was answered with in the end."""
+
+        async def wait() -> Reply:
+            return await request
+
+        return self.run(wait(), timeout)
+
     def refuses(self, kernel_id: str, **resources: Any) -> Any:
         """The problem that a resize is answered with; it is in the record as well."""
         path = f"/elastic/api/kernels/{kernel_id}"
@@ -120,6 +146,26 @@ class Served(World):
             yield
         finally:
             self.desk.withdraw(name)
+
+    @contextlib.contextmanager
+    def emptied(self, template: str) -> Iterator[None]:
+        """Keep no warm pods of a template meanwhile."""
+
+        def keep(size: int) -> None:
+            self.desk.change(template, {"pool": {"size": size}})
+
+        before = self.desk.spec(template)["pool"]["size"]
+        keep(0)
+        try:
+            self.until(lambda: not self._warm(template), f"no warm pod of {template}")
+            yield
+        finally:
+            keep(before)
+
+    def _warm(self, template: str) -> int:
+        rows = self.get("/elastic/api/pool")["templates"]
+        [row] = [one for one in rows if one["template"] == template]
+        return int(row["warm"] + row["warming"])
 
     # -- what is behind ----------------------------------------------------------------------
 

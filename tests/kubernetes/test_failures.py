@@ -16,16 +16,12 @@ import pytest
 from ..testcluster.api import until
 from ..testcluster.world import Kube
 from .registry import registry
-from .served import Served, served, server_on
+from .served import RESOURCES, Served, own, served, server_on
 
 SLOW = "import sys, time; print('reading the corpus', file=sys.stderr, flush=True); time.sleep(60)"
 """A module to be preloaded that takes longer than anybody waits."""
-RESOURCES = {
-    "cpu": {"minimum": "100m", "default": "250m", "maximum": "2000"},
-    "memory": {"minimum": "64Mi", "default": "256Mi", "maximum": "64Gi"},
-}
 WORK = {"pool": 0, "resources": RESOURCES}
-HASTY = "c.ElasticKernels.start_timeout = 10\nc.ElasticKernels.owner = 'hasty'\n"
+HASTY = "c.ElasticKernels.start_timeout = 7\nc.ElasticKernels.owner = 'hasty'\n"
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +52,6 @@ def hasty(impatient: Served) -> Iterator[Served]:
     yield impatient
     impatient.stop_all()
     impatient.assert_nothing_runs()
-
-
-def own(kube: Kube) -> None:
-    """Skip where pods are not of the machine's own Python."""
-    if kube.cluster is None:
-        pytest.skip("needs the tree's own cluster, whose pods run this machine's Pythons")
 
 
 # -- steps ------------------------------------------------------------------------------------
@@ -159,9 +149,7 @@ def test_an_image_that_cannot_be_pulled_fails_soon(
     world: Served, name: str, reason: str, words: str, remedy: str
 ) -> None:
     """Long before the start's time is over, which is two minutes here."""
-    own(world.desk.kube)
-    cluster = world.desk.kube.cluster
-    assert cluster is not None
+    cluster = own(world.desk.kube)
     with registry(cluster.components()["containerd"]) as host:
         image = f"{host}/team/{name}:1.4"
         pod = world.desk.pod_options(imagePullPolicy="IfNotPresent")
