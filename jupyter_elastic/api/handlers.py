@@ -74,7 +74,14 @@ class KernelsHandler(ElasticHandler):
     @protected
     async def get(self) -> None:
         """``listKernels``: mine, or for an administrator everybody's."""
-        everybody = self.get_query_argument("all", "") in ("1", "true")
+        given = self.get_query_argument("all", None)
+        if given not in (None, "1", "true"):
+            raise BadRequest(
+                f"all: {given[:60]!r} is neither 1 nor true.",
+                "Leave it out for your own kernels.",
+                field="all",
+            )
+        everybody = given is not None
         if everybody and not await self.is_admin():
             raise Forbidden(
                 "Only an administrator may list the kernels of others.",

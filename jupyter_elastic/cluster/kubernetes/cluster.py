@@ -51,6 +51,7 @@ from .problems import ApiConflict, ApiNotFound, ApiQuotaFull
 from .resize import Policy
 from .sizes import Sizes
 from .talks import Talks
+from .tending import Care, care_for
 from .view import View
 from .waiting import Waiting
 
@@ -146,6 +147,7 @@ class KubernetesCluster(base.Cluster):
         self._held: set[str] = set()
         self._given = -COUNTED_WITHIN
         """When warm pods were last given back for want of quota, by the loop's clock."""
+        self._giving_up: set[str] = set()
         self._promised: list[Resources] = []
         """Sizes of pods that are being created: the view does not show them yet."""
         self._chores: set[asyncio.Task[None]] = set()
@@ -557,12 +559,30 @@ class KubernetesCluster(base.Cluster):
             await elector.release()
 
     def _tend(self) -> None:
-        """What the holder of a lease does for pods whose creator may be gone."""
+        """What the holder of a lease does for pods that belong to nobody."""
         for pod in tuple(self._view.pods.values()):
-            if pod.kernel_id is None and pod.phase is PodPhase.WARMING:
+            obj = self._view.object(pod.name)
+            care = care_for(pod, obj, time.time()) if obj is not None else None
+            if care is None or pod.name in self._giving_up:
+                continue
+            if care.kind == "nurse":
                 self._births.nurse(pod.name)
-            elif pod.kernel_id is None and pod.phase is PodPhase.GONE:
-                self._spawn(self._give_back(pod.name))
+            else:
+                self._spawn(self._end_unneeded(pod, care))
+
+    async def _end_unneeded(self, pod: Pod, care: Care) -> None:
+        self._giving_up.add(pod.name)
+        try:
+            if care.kind == "give-up":
+                # Told first: the pool's controller backs off for that reason, and shows it.
+                said = {label("reason"): care.reason, label("message"): care.message[:2000]}
+                self._log.warning("Warm pod %s is given up: %s", pod.name, care.message)
+                await self._view.patch(pod, {"metadata": {"annotations": said}})
+            await self.delete_pod(pod.name, care.reason)
+        except ElasticError as error:
+            self._log.warning("Pod %s could not be removed yet: %s", pod.name, error)
+        finally:
+            self._giving_up.discard(pod.name)
 
     # -- the watch -------------------------------------------------------------------------
 
