@@ -21,7 +21,7 @@ from traitlets import default
 from . import __version__
 from .api.events import EventBridge, register_events
 from .api.handlers import routes
-from .errors import ElasticError, Opening
+from .errors import ElasticError, Opening, Unsupported
 from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
 from .kernels.service import ElasticService
@@ -132,6 +132,14 @@ class ElasticExtension(ExtensionApp):
                 self.log.error("Elastic kernels are not available: %s", error)
                 if not error.retry:
                     return
+            except Exception as error:
+                manager.give_up_adoption()
+                self.log.exception("Elastic kernels could not be opened")
+                self._server.web_app.settings["elastic_service"] = Unsupported(
+                    f"Elastic kernels could not be opened ({type(error).__name__}).",
+                    "Look into the server's log; plain kernels work.",
+                )
+                return
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(2 * pause, LONGEST_PAUSE)
         self._bridge = EventBridge(self.service, self._server.event_logger)

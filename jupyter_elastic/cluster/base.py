@@ -249,8 +249,11 @@ class Cluster(ABC):
         """
 
     @abstractmethod
-    async def delete_pod(self, name: str, reason: str = "") -> None:
-        """End a pod with everything in it. Idempotent."""
+    async def delete_pod(self, name: str, reason: str = "", *, if_spare: bool = False) -> None:
+        """End a pod with everything in it. Idempotent.
+
+        With ``if_spare`` nothing happens to a pod that somebody has claimed, be it a moment ago.
+        """
 
     @abstractmethod
     async def dial(self, pod: Pod) -> Agent:

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import logging
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,8 @@ class AgentClient:
         self._closed: errors.ElasticError | None = None
         self._socket = socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
+        # The same after a reconnection, so that the agent's events go on reaching us.
+        socket.setsockopt(zmq.ROUTING_ID, b"c" + uuid.uuid4().bytes)
         socket.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE)
         socket.setsockopt(zmq.RECONNECT_IVL, 100)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)

@@ -139,6 +139,9 @@ class AdoptionMixin:
                 self._watch_deadline(kernel)
         except ElasticError as error:
             self.log.warning("Kernel %s could not be adopted: %s", kernel.kernel_id, error)
+        except Exception:
+            # One that cannot be shown must not keep all others from being served.
+            self.log.exception("Kernel %s could not be adopted", kernel.kernel_id)
 
     async def _adopt(self, kernel: Kernel) -> None:
         assert self.elastic is not None
@@ -244,6 +247,8 @@ class AdoptionMixin:
                 del self._watched[kernel.kernel_id]
             now = service.cluster.kernels().get(kernel.kernel_id)
             if now is None or now.phase not in STARTING_PHASES or now.deadline > kernel.deadline:
+                return
+            if await service.launcher.recover(now):
                 return
             lost = StarterLost("The server that started this kernel ended before it was up.")
             await service.launcher.give_up(kernel.kernel_id, lost)

@@ -38,7 +38,7 @@ from ..errors import (
 )
 from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Template
 from ..resources import Resources
-from .progress import Progress
+from .progress import STARTING_PHASES, Progress
 
 _TIMING = logging.getLogger("jupyter_elastic.timing")
 """One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
@@ -141,14 +141,42 @@ class Launcher:
         _TIMING.debug("%s recorded", kernel.kernel_id)
         return kernel
 
+    async def recover(self, kernel: Kernel) -> bool:
+        """Whether a kernel that is said to start runs already; then its record says so now.
+
+        Its starter may have vanished, or the cluster been out of reach, just before the last write.
+        """
+        pod = self.cluster.pods().get(kernel.pod or "")
+        if pod is None or pod.agent is None or pod.kernel_id != kernel.kernel_id:
+            return False
+        try:
+            agent = await self.cluster.dial(pod)
+            status = await agent.call("status", timeout=5)
+            if not status.get("alive") or status.get("kernel_id") != kernel.kernel_id:
+                return False
+            await self._write_mine(
+                kernel,
+                lambda k: replace(
+                    k, phase=KernelPhase.RUNNING, reason="", message="", actual=pod.resources
+                ),
+            )
+        except NotMine:
+            return True  # somebody looks after it
+        except ElasticError as error:
+            self.log.debug("Kernel %s is not known to run: %s", kernel.kernel_id, error)
+            return False
+        return True
+
     async def take_over(self, kernel: Kernel) -> Kernel:
         """Become the one who starts a kernel that nobody starts (any more).
 
         Raises
         ------
         Conflict
-            Somebody else was faster, or it is not as given.
+            Somebody else was faster, it is not as given, or it runs already.
         """
+        if await self.recover(kernel):
+            raise Conflict("The kernel runs; only its record did not say so.")
         steps = self.progress.begin(kernel.kernel_id, f"Taken over, with {kernel.resources}.")
         try:
             kernel = await self.cluster.update_kernel(
@@ -195,7 +223,7 @@ class Launcher:
                 _TIMING.debug("%s claimed", kernel.kernel_id)
                 kernel, (agent, pod) = await both(
                     # Invariant 2, before anything of the user runs:
-                    self._write(kernel.kernel_id, lambda k: replace(k, pod=name, start=start)),
+                    self._write_mine(kernel, lambda k: replace(k, pod=name, start=start)),
                     # A refusal for want of room must come before user code runs, too.
                     self._make_ready(pod, kernel, args),
                 )
@@ -207,12 +235,12 @@ class Launcher:
             if kernel.phase is KernelPhase.MOVING:
                 # The server stops; the kernel is not to vanish with it.
                 lost = StartCancelled("The server ended while the kernel moved to another pod.")
-                await asyncio.shield(self.give_up(kernel.kernel_id, lost, pod))
+                await asyncio.shield(self.give_up(kernel.kernel_id, lost, pod, start=kernel))
             else:
                 await asyncio.shield(self._abandon(kernel, pod))
             raise
         except ElasticError as error:
-            await asyncio.shield(self.give_up(kernel.kernel_id, error, pod))
+            await asyncio.shield(self.give_up(kernel.kernel_id, error, pod, start=kernel))
             raise
         except Exception as error:
             # Whatever it was: no pod may stay behind that nobody looks after.
@@ -221,7 +249,7 @@ class Launcher:
                 f"The start failed by an error of its own ({type(error).__name__}: {error}).",
                 "Look into the server's log.",
             )
-            await asyncio.shield(self.give_up(kernel.kernel_id, failure, pod))
+            await asyncio.shield(self.give_up(kernel.kernel_id, failure, pod, start=kernel))
             raise failure from error
         finally:
             self.progress.wake(kernel.kernel_id)
@@ -248,6 +276,11 @@ class Launcher:
             Another server moves it already.
         """
         now = self.clock()
+        if kernel.phase in STARTING_PHASES and now < kernel.deadline:
+            raise Conflict(
+                f"The kernel is {kernel.phase.value} already.",
+                "Wait until it runs, then try again.",
+            )
         old = kernel.pod
         why = "Its pod is gone; getting another."
         if resources is not None:
@@ -355,10 +388,10 @@ class Launcher:
 
         if self.cluster.settles_later and kernel.phase is KernelPhase.STARTING:
             # The user's first cell need not wait for a record that only others read.
-            self._confirm(kernel.kernel_id, running)
+            self._confirm(kernel, running)
             kernel = running(kernel)
         else:
-            kernel = await self._write(kernel.kernel_id, running)
+            kernel = await self._write_mine(kernel, running)
         _TIMING.debug("%s running", kernel.kernel_id)
         return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
 
@@ -399,8 +432,19 @@ class Launcher:
             return dict(env)
         return {name: env[name] for name in self.cluster.env_allowed if name in env}
 
-    async def give_up(self, kernel_id: str, error: ElasticError, pod: Pod | None = None) -> None:
-        """Record that the kernel is Failed, and delete whatever pod was claimed for it."""
+    async def give_up(
+        self,
+        kernel_id: str,
+        error: ElasticError,
+        pod: Pod | None = None,
+        *,
+        start: Kernel | None = None,
+    ) -> None:
+        """Record that the kernel is Failed, and delete whatever pod was claimed for it.
+
+        With ``start``, the record as its starter has it, nothing is done to a kernel that somebody
+        else starts by now; only ``pod`` goes.
+        """
         self.progress.add(kernel_id, "failed", str(error))
         steps = self.progress.of(kernel_id)
 
@@ -414,13 +458,21 @@ class Launcher:
                 steps=steps,
             )
 
+        names = {pod.name} if pod else set()
+        mine = True
         try:
-            # Deleted meanwhile, or in somebody else's hands: then there is nothing to say.
-            with contextlib.suppress(Conflict, StartCancelled):
+            if start is None:
                 await self._write(kernel_id, failed)
+            else:
+                await self._write_mine(start, failed)
+        except NotMine:
+            mine = False  # somebody else starts it by now, and has a pod for it
+        except (Conflict, StartCancelled):
+            self.log.debug("Kernel %s was deleted meanwhile.", kernel_id)
         finally:
-            names = {p.name for p in self.cluster.pods().values() if p.kernel_id == kernel_id}
-            for name in names | ({pod.name} if pod else set()):
+            if mine:
+                names |= {p.name for p in self.cluster.pods().values() if p.kernel_id == kernel_id}
+            for name in names:
                 await self.cluster.delete_pod(name, reason=error.reason)
 
     async def _abandon(self, kernel: Kernel, pod: Pod | None) -> None:
@@ -443,23 +495,25 @@ class Launcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _confirm(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> None:
-        """Write what has come true already, in the background and until it is written."""
+    def _confirm(self, kernel: Kernel, change: Callable[[Kernel], Kernel]) -> None:
+        """Write what has come true already, in the background and until it is written.
+
+        Not given up while the record is this start's: without it, somebody would take the start
+        over, and end a kernel that runs.
+        """
+        kernel_id = kernel.kernel_id
 
         async def write() -> None:
-            until = self.clock() + self.start_timeout
+            pause = 0.5
             while True:
                 try:
-                    await self._write(kernel_id, change)
-                except (Conflict, StartCancelled):
-                    return  # it was ended meanwhile
+                    await self._write_mine(kernel, change)
+                except (NotMine, StartCancelled):
+                    return  # it was ended or moved meanwhile
                 except ElasticError as error:
-                    if self.clock() > until:
-                        self.log.error(
-                            "Kernel %s runs, and no record says so: %s", kernel_id, error
-                        )
-                        return
-                    await asyncio.sleep(random.uniform(0.5, 1.5))
+                    self.log.warning("No record says yet that kernel %s runs: %s", kernel_id, error)
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                    pause = min(2 * pause, 10.0)
                 else:
                     self.progress.wake(kernel_id)
                     return
@@ -663,6 +717,24 @@ class Launcher:
 
     # -- writing ---------------------------------------------------------------------------
 
+    async def _write_mine(self, start: Kernel, change: Callable[[Kernel], Kernel]) -> Kernel:
+        """Like :meth:`_write`, but only while the record is of the start that ``start`` is of.
+
+        Each start, move and take-over sets a deadline of its own, which names it.
+
+        Raises
+        ------
+        NotMine
+            Somebody else starts the kernel by now, or it is Failed.
+        """
+
+        def mine(kernel: Kernel) -> Kernel:
+            if kernel.phase not in STARTING_PHASES or kernel.deadline != start.deadline:
+                raise NotMine("Somebody else starts this kernel by now.")
+            return change(kernel)
+
+        return await self._write(start.kernel_id, mine)
+
     async def _write(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> Kernel:
         for attempt in range(WRITE_ATTEMPTS):
             kernel = self.cluster.kernels().get(kernel_id)
@@ -683,6 +755,10 @@ class Launcher:
     @staticmethod
     async def _jitter(attempt: int) -> None:
         await asyncio.sleep(random.uniform(0, 0.02) * 2**attempt)
+
+
+class NotMine(Conflict):
+    """The record is in the hands of another starter."""
 
 
 def replace_launched(launched: Launched, kernel: Kernel) -> Launched:

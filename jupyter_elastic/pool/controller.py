@@ -154,7 +154,12 @@ class PoolController:
                 if self.leading:
                     await self._reconcile()
             except ElasticError as error:
+                # Whether we still hold the lease is not known: another may act by now.
+                self.leading = False
                 self.log.warning("The pool could not be looked after, trying again: %s", error)
+            except Exception:
+                self.leading = False
+                self.log.exception("The pool could not be looked after, trying again")
             await self._sleep()
 
     async def _sleep(self) -> None:
@@ -229,7 +234,7 @@ class PoolController:
             if pod is not None and pod.phase in (PodPhase.WARM, PodPhase.WARMING):
                 self.log.info("Giving back warm pod %s: %s.", action.pod, action.reason)
                 self._born.pop(action.pod, None)
-                await self.cluster.delete_pod(action.pod, reason=action.reason)
+                await self.cluster.delete_pod(action.pod, reason=action.reason, if_spare=True)
             return
         assert isinstance(action, Create)
         template = self.templates().get(action.template)

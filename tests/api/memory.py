@@ -152,7 +152,7 @@ class MemoryCluster(Cluster):
             raise QuotaFull(f"memory: {resources} asked, {TOTAL} there.")
         return self.put_pod(replace(self._pods[pod.name], resources=resources))
 
-    async def delete_pod(self, name: str, reason: str = "") -> None:
+    async def delete_pod(self, name: str, reason: str = "", *, if_spare: bool = False) -> None:
         old = self._pods.pop(name, None)
         if old:
             self._tell(Change(kind="pod", name=name, old=old))

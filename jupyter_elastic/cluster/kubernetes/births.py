@@ -198,7 +198,7 @@ class Births:
                 if hello is not None:
                     await self._promote(pod, hello)
             except (Conflict, Gone):
-                continue  # it changed meanwhile: look again
+                await self._pods.changed(1.0)  # it changed meanwhile, or is about to: look again
             except ElasticError as error:
                 self._log.warning("Pod %s is not looked after for now: %s", name, error)
                 await asyncio.sleep(2.0)

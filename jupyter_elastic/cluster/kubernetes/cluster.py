@@ -324,18 +324,40 @@ class KubernetesCluster(base.Cluster):
     async def _trim(self, pod: Pod, overhead: int) -> Pod:
         return await self._sizes.resize(pod, pod.resources, overhead=overhead)
 
-    async def delete_pod(self, name: str, reason: str = "") -> None:
+    async def delete_pod(self, name: str, reason: str = "", *, if_spare: bool = False) -> None:
         """See :class:`~..base.Cluster`. A pod whose node does not answer is left to the cluster."""
         pod = self._view.pod(name)
-        query = {"gracePeriodSeconds": str(manifests.TERM_GRACE)}
         try:
-            await self._api.request("DELETE", self._api.path("pods", name), query=query)
+            if not await self._delete(name, if_spare):
+                return
         except ApiNotFound:
             if pod is not None:
                 self._view.forget(pod)
             return
         if pod is not None and not await self._view.gone(pod, DELETED_WITHIN):
             self._log.warning("Pod %s is deleted, but its node has not ended it yet.", name)
+
+    async def _delete(self, name: str, if_spare: bool) -> bool:
+        """Ask for a pod's end; False: it is none to be given up. Raises ApiNotFound."""
+        path = self._api.path("pods", name)
+        options: dict[str, Any] = {"gracePeriodSeconds": manifests.TERM_GRACE}
+        for _ in range(ATTEMPTS):
+            if if_spare:
+                # Named by its version: a claim that is a moment old makes another one of it.
+                pod, obj = self._view.pod(name), self._view.object(name)
+                if pod is None or obj is None or not (room.is_spare(pod) or _is_over(pod)):
+                    return False
+                version = obj.metadata.resource_version
+                options["preconditions"] = {"uid": pod.uid, "resourceVersion": version}
+            try:
+                await self._api.request("DELETE", path, body=options)
+            except ApiConflict:
+                if not if_spare:
+                    raise
+                self._view.took(await self._api.request("GET", path))
+                continue
+            return True
+        return False
 
     async def dial(self, pod: Pod) -> AgentClient:
         """See :class:`~..base.Cluster`."""
@@ -414,7 +436,7 @@ class KubernetesCluster(base.Cluster):
 
     async def _give_back(self, name: str) -> None:
         try:
-            await self.delete_pod(name, "room is needed")
+            await self.delete_pod(name, "room is needed", if_spare=True)
         except ElasticError as error:
             self._log.warning("Warm pod %s could not be given back: %s", name, error)
 
@@ -578,7 +600,7 @@ class KubernetesCluster(base.Cluster):
                 said = {label("reason"): care.reason, label("message"): care.message[:2000]}
                 self._log.warning("Warm pod %s is given up: %s", pod.name, care.message)
                 await self._view.patch(pod, {"metadata": {"annotations": said}})
-            await self.delete_pod(pod.name, care.reason)
+            await self.delete_pod(pod.name, care.reason, if_spare=True)
         except ElasticError as error:
             self._log.warning("Pod %s could not be removed yet: %s", pod.name, error)
         finally:
@@ -600,6 +622,13 @@ class KubernetesCluster(base.Cluster):
             self._talks.prefetch(name)
 
 
+def _is_over(pod: Pod) -> bool:
+    """Whether a pod of the pool has ended already."""
+    return pod.phase is PodPhase.GONE and pod.kernel_id is None
+
+
+ATTEMPTS = 6
+"""Deletions that are lost to the kubelet's own writes, which change nothing of ours."""
 POOL = "pool"
 """The name of the KernelPool that is made where there is none."""
 EVICTIONS = 5

@@ -263,9 +263,10 @@ def _volumes(
 def owner_slug(owner: str) -> str:
     """An owner in the letters of a Kubernetes name; different owners never share one."""
     slug = re.sub(r"[^a-z0-9]+", "-", owner.lower()).strip("-")[:40]
-    if slug == owner:
+    # A name that looks like one made here could be somebody's who chose it for that.
+    if slug == owner and not re.search(r"-[0-9a-f]{16}$", slug):
         return slug
-    return f"{slug or 'owner'}-{hashlib.sha256(owner.encode()).hexdigest()[:8]}"
+    return f"{slug or 'owner'}-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 
 
 def owner_claim(options: PodOptions, owner: str) -> str:

@@ -146,6 +146,9 @@ class Talks:
         if self._tunnels is not None:
             port = await self._tunnels.local_port(pod.name, AGENT_PORT)
             endpoint = f"tcp://127.0.0.1:{port}"
+        now = self._find(pod.name)
+        if now is None or now.agent != address:
+            raise Gone(f"Pod {pod.name} changed while it was dialled.")
         known = self._clients.get(pod.name)
         if known is not None:  # somebody else was as fast
             if known[0] == address and not known[1].closed:

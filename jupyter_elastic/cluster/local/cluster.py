@@ -296,9 +296,9 @@ class LocalCluster(base.Cluster):
         except ElasticError as error:
             self._log.warning("Pod %s may have limits that were taken back: %s", pod.name, error)
 
-    async def delete_pod(self, name: str, reason: str = "") -> None:
+    async def delete_pod(self, name: str, reason: str = "", *, if_spare: bool = False) -> None:
         """See :class:`~..base.Cluster`."""
-        record = await self._do(self._ledger.condemn, name, reason)
+        record = await self._do(self._ledger.condemn, name, reason, if_spare)
         if record is not None:
             await self._keeper.finish_now([record])
 

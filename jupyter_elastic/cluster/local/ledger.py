@@ -237,12 +237,17 @@ class Ledger:
             cores = -(-record.pod.resources.cpu // 1000)
             process.set_affinity(record.pod.name, cgroups.pids(record.group), cores)
 
-    def condemn(self, name: str, reason: str) -> PodRecord | None:
-        """Record that a pod is gone, before its processes are ended; None: no such pod."""
+    def condemn(self, name: str, reason: str, if_spare: bool = False) -> PodRecord | None:
+        """Record that a pod is gone, before its processes are ended.
+
+        None: there is no such pod, or it has been claimed and is to go only ``if_spare``.
+        """
         with self._state.locked():
             record = self._state.pod(name)
             if record is None or record.pod.phase is PodPhase.GONE:
                 return record
+            if if_spare and not room.is_spare(record.pod):
+                return None
             record = self._put(record, fate.condemned(record.pod, reason))
             self._publish([(name, record)])
             return record
