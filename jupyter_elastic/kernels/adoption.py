@@ -170,6 +170,10 @@ class AdoptionMixin:
         if kernel_id not in self.elastic.cluster.kernels():
             self._unregister(kernel_id)  # deleted meanwhile, when there was nothing to tell yet
             return
+        # As it is now: a session is recorded a moment after its kernel.
+        await self._restore_sessions(self.elastic.cluster.kernels()[kernel_id])
+
+    async def _restore_sessions(self, kernel: Kernel) -> None:
         sessions = getattr(self.parent, "session_manager", None)
         if sessions is not None and kernel.sessions:
             await sessions.restore_sessions(kernel)
@@ -313,12 +317,12 @@ class AdoptionMixin:
 
     def _on_change(self, change: Change) -> None:
         if change.kind == "kernel":
-            self._on_kernel(change.name, change.new)
+            self._on_kernel(change.name, change.old, change.new)
         elif isinstance(change.new, Pod) and change.new.kernel_id:
             old = change.old if isinstance(change.old, Pod) else None
             self._on_pod(change.new, old)
 
-    def _on_kernel(self, kernel_id: str, new: Any) -> None:
+    def _on_kernel(self, kernel_id: str, old: Any, new: Any) -> None:
         assert self.elastic is not None
         km = self._elastic_km(kernel_id)
         if new is None:
@@ -339,8 +343,12 @@ class AdoptionMixin:
         elif new.phase is KernelPhase.FAILED:
             if km.execution_state != "dead" and km.ready.done():
                 self.show_dead(km, new.message)
-        elif new.phase is KernelPhase.RUNNING and self._moved(km, new):
-            self._spawn(self._follow_move(km, kernel_id))
+        elif new.phase is KernelPhase.RUNNING:
+            if self._moved(km, new):
+                self._spawn(self._follow_move(km, kernel_id))
+            if km.ready.done() and old is not None and new.sessions != old.sessions:
+                # Begun in another server of this owner.
+                self._spawn(self._restore_sessions(new))
 
     @staticmethod
     def _moved(km: Any, new: Kernel) -> bool:

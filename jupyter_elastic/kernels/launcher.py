@@ -32,6 +32,7 @@ from ..errors import (
     NoEncryption,
     NoNodeFits,
     NotRunning,
+    ShrinkUnderUse,
     StartCancelled,
     StartFailed,
     UnknownKernel,
@@ -556,10 +557,33 @@ class Launcher:
                 self.log.warning("Kernel %s could not be moved: %s", kernel.kernel_id, failure)
         except (Conflict, Gone):
             return  # resized or ended meanwhile: that has its own outcome
+        except ShrinkUnderUse as error:
+            # It has used more of the warm pod than it asked for, before that was in force.
+            await self._settle_above(kernel, error)
         except ElasticError as error:
             self.log.warning(
                 "Whether kernel %s has its size is unknown: %s", kernel.kernel_id, error
             )
+            await self._unsettled(kernel.kernel_id, error)
+
+    async def _settle_above(self, kernel: Kernel, error: ElasticError) -> None:
+        """A size with the memory that the kernel has, and the rest as it was asked for."""
+        try:
+            pod = self.pod_of(kernel.kernel_id)
+            size = replace(kernel.resources, memory=pod.resources.memory)
+            await self.cluster.resize_pod(pod, size)
+        except ElasticError as failure:
+            self.log.warning("Kernel %s has more than it asked for: %s", kernel.kernel_id, failure)
+        await self._unsettled(kernel.kernel_id, error)
+
+    async def _unsettled(self, kernel_id: str, error: ElasticError) -> None:
+        """Record that a kernel does not have the size that was asked for, and what it has."""
+        refused = Resize(
+            state="Refused", reason=error.reason, message=str(error), time=self.clock()
+        )
+        with contextlib.suppress(ElasticError):  # it ended meanwhile, or somebody else resizes it
+            actual = self.pod_of(kernel_id).resources
+            await self._write(kernel_id, lambda k: replace(k, actual=actual, resize=refused))
 
     async def _settled(self, kernel_id: str, pod: Pod) -> None:
         done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
@@ -577,11 +601,7 @@ class Launcher:
         kernel_id = launched.kernel.kernel_id
         agent = await self.cluster.dial(launched.pod)
         if (await agent.call("status", timeout=5)).get("touched", True):
-            pod = self.pod_of(kernel_id)
-            refused = Resize(
-                state="Refused", reason=error.reason, message=str(error), time=self.clock()
-            )
-            await self._write(kernel_id, lambda k: replace(k, actual=pod.resources, resize=refused))
+            await self._unsettled(kernel_id, error)
             return
         await self.relaunch(self.kernel(kernel_id), template, args, cold=str(error), unnoticed=True)
 

@@ -188,6 +188,10 @@ class Desk:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
         self.kube.admin.post(path, body)
 
+    def end(self, kernel_id: str) -> None:
+        """Delete a Kernel object."""
+        self.kube.admin.delete(f"{KERNELS.format(self.namespace)}/{kernel_id}")
+
     def kernels(self) -> list[dict[str, Any]]:
         """The namespace's Kernel objects."""
         found: list[dict[str, Any]] = self.kube.admin.get(KERNELS.format(self.namespace))["items"]

@@ -15,12 +15,13 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from benchmarks.server import Server, start_server
+from jupyter_elastic.agent import processes
 
 from ..server.world import Reply, World
-from ..testcluster.api import ApiFailure, until
+from ..testcluster.api import until
 from ..testcluster.cluster import Cluster
 from ..testcluster.world import Kube
-from .desk import KERNELS, Desk, home_directory
+from .desk import Desk, home_directory
 from .world import install
 
 RESOURCES: dict[str, Any] = {
@@ -182,6 +183,19 @@ class Served(World):
         """The one pod of a kernel that runs."""
         return self.desk.pod(self.elastic(kernel_id)["pod"])
 
+    def inside(self, kernel_id: str) -> list[int]:
+        """Process ids, as the machine counts them, of what runs in a kernel's container."""
+        pids = self.desk.kube.container_pids(self.pod_of(kernel_id)["metadata"]["uid"]) or []
+        found = (processes.stat(pid) for pid in pids)
+        return [one.pid for one in found if one is not None and one.state not in "ZX"]
+
+    def agent_of(self, kernel_id: str) -> int:
+        """The agent's process: the oldest child of the container's first."""
+        pids = self.inside(kernel_id)
+        found = [one for one in map(processes.stat, pids) if one is not None]
+        [first] = [one for one in found if one.ppid not in pids]
+        return min((one for one in found if one.ppid == first.pid), key=lambda one: one.start).pid
+
     @contextlib.contextmanager
     def without(self, resource: str, *verbs: str) -> Iterator[None]:
         """Take rights on a core resource from the server meanwhile."""
@@ -317,11 +331,3 @@ def server_on(
         if running is not None:
             loop.run_until_complete(running.server.stop())
         loop.close()
-
-
-def end_all(desk: Desk) -> None:
-    """Delete the Kernel objects of a desk, and with them their pods."""
-    for kernel in desk.kernels():
-        with contextlib.suppress(ApiFailure):
-            path = KERNELS.format(desk.namespace)
-            desk.kube.admin.delete(f"{path}/{kernel['metadata']['name']}")

@@ -322,3 +322,28 @@ def test_a_used_kernel_whose_node_is_full_is_told(world: Served) -> None:
     assert view["actual"]["memory"] != "8Gi"
     assert world.execute(kernel_id, "kept") == "41"
     assert world.resize(kernel_id, memory="512Mi")["resize"]["state"] == "Done"
+
+
+def test_memory_taken_before_a_small_claim_is_in_force_is_told(world: Served) -> None:
+    """The warm pod had more than was asked for, and the first cell was faster than the node."""
+    world.warm("work")
+    kernel_id = world.start(resources={"memory": "128Mi", "cpu": "200m"})
+
+    async def take() -> None:
+        channel = await world.server.connect(kernel_id)
+        channel.send(f"block = bytearray({300 * MIB})")
+
+    world.run(take())
+
+    def told() -> Any:
+        view = world.elastic(kernel_id)
+        if view["reason"] == "OutOfMemory":
+            pytest.skip("the node was faster: the kernel ran out of memory, which is told too")
+        return view if view["resize"] and view["resize"]["state"] == "Refused" else None
+
+    view = world.until(told, "the record says that the kernel has another size", 30)
+    assert view["resize"]["reason"] == "ShrinkUnderUse"
+    assert "uses" in view["resize"]["message"]
+    assert view["actual"]["cpu"] == "200m"
+    assert view["actual"]["memory"] != "128Mi"
+    assert world.execute(kernel_id, "len(block)") == str(300 * MIB)

@@ -21,7 +21,9 @@ from ...errors import (
     ResizeLost,
     ResizeStuck,
     ResizeUnsupported,
+    ShrinkUnderUse,
 )
+from ...resources import show_memory
 from ..room import shrink_refusal
 from . import wording
 from .facts import amounts, container, overhead
@@ -191,6 +193,12 @@ def blocked(said: str, overhead: int = 0) -> ElasticError:
     """
     if under := _UNDER_USE.search(said):
         limit, use = (max(0, int(figure) - overhead) for figure in under.groups())
+        if use <= limit:  # it has no figure yet of a container that has just started
+            return ShrinkUnderUse(
+                f"The kernel uses more memory now than the {show_memory(limit)} that were asked"
+                " for.",
+                "Ask for more, or free memory in the notebook first.",
+            )
         return shrink_refusal(use, limit)
     return ResizeStuck(
         "The pod's node accepted the new size, but cannot put it in force"

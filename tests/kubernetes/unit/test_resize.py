@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_elastic.cluster.kubernetes import resize
+from jupyter_elastic.cluster.kubernetes import resize, resize_status
 from jupyter_elastic.cluster.kubernetes.facts import amounts
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
 from jupyter_elastic.cluster.kubernetes.resize import (
@@ -510,6 +510,13 @@ def test_a_revert_puts_back_what_is_in_force() -> None:
     """Not what the specification says: that may be an earlier wish that never came true."""
     machine = Resizing(after(), NEW, POLICY, 0.0)
     assert machine.old == OLD
+
+
+def test_a_use_that_the_kubelet_does_not_know_is_no_figure() -> None:
+    """Seen of containers a second old: "below current usage (0)"."""
+    error = resize_status.blocked("memory limit (220200960) below current usage (0)", 86 * MIB)
+    assert isinstance(error, ShrinkUnderUse)
+    assert error.message == "The kernel uses more memory now than the 124 MiB that were asked for."
 
 
 MORE = Size(cpu_request=3000, cpu_limit=3050, memory_request=2**31, memory_limit=2**31)
