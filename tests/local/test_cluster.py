@@ -676,10 +676,8 @@ def test_a_cancelled_caller_leaves_a_true_cache(world: LocalWorld) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        before = time.time()
-        await cluster.refresh()
+        await cluster.refresh()  # the thread may do what was asked of it only now
         names = {one.stem for one in (world.path / "pods").glob("*.json")}
         assert set(cluster.pods()) == names
-        assert all(pod.created <= before for pod in cluster.pods().values())
 
     world.run(story)
