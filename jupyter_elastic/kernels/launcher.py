@@ -50,6 +50,8 @@ _B = TypeVar("_B")
 CLAIM_ATTEMPTS = 3
 """Claims lost to others before a start goes cold."""
 WRITE_ATTEMPTS = 5
+CONFIRMED_WITHIN = 5.0
+"""Seconds that whoever needs the record of a kernel just started waits for it."""
 LAST_LOOK = 3.0
 """Seconds of a start's time, or a tenth of it, kept to find out why a pod is not up."""
 CLOSE_WITHIN = 5.0
@@ -496,6 +498,12 @@ class Launcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def confirmed(self, kernel_id: str) -> None:
+        """Return once the record says that a kernel runs which was started here just now."""
+        tasks = [task for task in self._confirming if task.get_name() == kernel_id]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CONFIRMED_WITHIN)
+
     def _confirm(self, kernel: Kernel, change: Callable[[Kernel], Kernel]) -> None:
         """Write what has come true already, in the background and until it is written.
 
@@ -519,7 +527,7 @@ class Launcher:
                     self.progress.wake(kernel_id)
                     return
 
-        task = asyncio.create_task(write())
+        task = asyncio.create_task(write(), name=kernel_id)
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
 

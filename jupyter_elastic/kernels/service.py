@@ -308,6 +308,7 @@ class ElasticService:
         NotRunning
             Nothing was changed.
         """
+        await self.launcher.confirmed(kernel_id)
         kernel = self.launcher.kernel(kernel_id)
         if wish:
             offered = self.template(kernel.template)

@@ -22,8 +22,8 @@ KERNELS = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kernels"
 
 
 def template_spec(kube: Kube, pool: int = 1, memory: str = "256Mi", **more: Any) -> dict[str, Any]:
-    """The spec of a KernelTemplate that serves this machine's Python."""
-    return {
+    """The spec of a KernelTemplate that serves this machine's Python; None leaves a field out."""
+    spec = {
         "displayName": "Work",
         "image": kube.image,
         "interpreter": kube.python,
@@ -36,6 +36,7 @@ def template_spec(kube: Kube, pool: int = 1, memory: str = "256Mi", **more: Any)
         "pod": {"runAsUser": 1000, "volumes": kube.volumes, "volumeMounts": kube.mounts},
         **more,
     }
+    return {name: value for name, value in spec.items() if value is not None}
 
 
 class Desk:

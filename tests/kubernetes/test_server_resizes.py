@@ -324,6 +324,16 @@ def test_a_used_kernel_whose_node_is_full_is_told(world: Served) -> None:
     assert world.resize(kernel_id, memory="512Mi")["resize"]["state"] == "Done"
 
 
+def test_a_kernel_can_be_resized_as_soon_as_its_session_is_there(world: Served) -> None:
+    """Once its record said for some more milliseconds that it starts."""
+    for _ in range(3):
+        world.warm("work")
+        session = world.post("/api/sessions", world.session("at-once.ipynb", {"name": "work"}))
+        view = world.resize(session["kernel"]["id"], memory="300Mi")
+        assert (view["phase"], view["actual"]["memory"]) == ("Running", "300Mi")
+        world.delete(f"/api/sessions/{session['id']}")
+
+
 def test_memory_taken_before_a_small_claim_is_in_force_is_told(world: Served) -> None:
     """The warm pod had more than was asked for, and the first cell was faster than the node."""
     world.warm("work")

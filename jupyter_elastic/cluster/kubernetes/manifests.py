@@ -48,6 +48,7 @@ TERM_GRACE = 5
 """Seconds between a pod's deletion and SIGKILL; agents end sooner."""
 
 RUN_DIR = "/elastic/run/pod"
+_HASHED = re.compile(r"-[0-9a-f]{16}$")
 _MOUNTS = (
     {"name": "elastic-agent", "mountPath": "/elastic/agent", "readOnly": True},
     {"name": "elastic-config", "mountPath": "/elastic/config", "readOnly": True},
@@ -261,10 +262,12 @@ def _volumes(
 
 
 def owner_slug(owner: str) -> str:
-    """An owner in the letters of a Kubernetes name; different owners never share one."""
+    """An owner in the letters of a Kubernetes name; different owners never share one.
+
+    Nor can anybody choose a name that is the slug of another's.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", owner.lower()).strip("-")[:40]
-    # A name that looks like one made here could be somebody's who chose it for that.
-    if slug == owner and not re.search(r"-[0-9a-f]{16}$", slug):
+    if slug == owner and not _HASHED.search(slug):
         return slug
     return f"{slug or 'owner'}-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 

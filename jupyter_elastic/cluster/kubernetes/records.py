@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-import msgspec
-
 from ...errors import BadQuantity
 from ...model import Kernel, KernelPhase, Resize, SessionRef, Step
 from ...resources import Gpu, Resources, parse_cpu, parse_memory
@@ -120,7 +118,10 @@ def status_of(kernel: Kernel, generation: int) -> dict[str, Any]:
             }
             for one in kernel.steps[-MOST_STEPS:]
         ],
-        "sessions": [msgspec.to_builtins(one) for one in kernel.sessions[-MOST_SESSIONS:]],
+        "sessions": [
+            {"id": one.id, "path": one.path[:4096], "name": one.name[:4096], "type": one.type[:63]}
+            for one in kernel.sessions[-MOST_SESSIONS:]
+        ],
         "observedGeneration": generation,
     }
 
