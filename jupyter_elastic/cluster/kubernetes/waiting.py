@@ -37,11 +37,24 @@ class _Events(msgspec.Struct):
 
 
 class Waiting:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, api: KubeApi, pods: Pods, clock: Callable[[], float] = time.time) -> None:
+    Parameters
+    ----------
+    refused
+        Why a pod's agent, which may be up, may not be reached; None: nothing is known.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        pods: Pods,
+        refused: Callable[[str], ElasticError | None] = lambda name: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._api = api
         self._pods = pods
+        self._refused = refused
         self._clock = clock
 
     async def up(
@@ -65,6 +78,9 @@ class Waiting:
                 raise AgentTimeout(f"Pod {name} is gone.", "Start a new kernel.")
             if pod.phase is not PodPhase.WARMING and pod.agent is not None:
                 return pod
+            refusal = self._refused(name)
+            if refusal is not None:
+                raise refusal
             obj = self._pods.object(name)
             if obj is not None:
                 for step in steps(obj, events):
