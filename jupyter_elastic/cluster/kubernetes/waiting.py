@@ -12,6 +12,7 @@ import msgspec
 from ...errors import AgentTimeout, ElasticError
 from ...model import Pod, PodPhase, Step
 from .api import KubeApi
+from .facts import container
 from .objects import EventObject, PodObject
 from .progress import Hindrance, hindrance, steps
 
@@ -71,6 +72,7 @@ class Waiting:
         until, looked = clock() + timeout, clock()
         events: tuple[EventObject, ...] = ()
         told: set[tuple[str, str]] = set()
+        started = False
         hindered: Hindrance | None = None
         while True:
             pod = self._pods.pod(name)
@@ -83,6 +85,9 @@ class Waiting:
                 raise refusal
             obj = self._pods.object(name)
             if obj is not None:
+                if not started and container(obj).state.running is not None:
+                    # What happened before it, the image's step, is known by events only.
+                    started, events = True, await self.events(name) or events
                 for step in steps(obj, events):
                     if tell is not None and (step.name, step.message) not in told:
                         tell(step)
