@@ -205,6 +205,12 @@ def test_a_node_selector_that_matches_nothing_is_told(hasty: Served) -> None:
 def test_an_image_without_python_is_told(world: Served) -> None:
     with world.offered("bare", **WORK, interpreter="/nonexistent/python3"):
         view = world.failed("bare")
+        # Through Jupyter's own API it is the same sentence, and nothing is kept.
+        reply = world.run(world.ask("POST", "/api/kernels", {"name": "bare"}))
+        assert reply.status == 422, reply
+        for words in ("/nonexistent/python3", "pyzmq and ipykernel"):
+            assert words in reply.json["message"]
+        assert world.get("/elastic/api/kernels")["kernels"] == []
     assert view["reason"] == "BadInterpreter"
     assert "/nonexistent/python3" in view["message"]
     assert "pyzmq and ipykernel" in view["message"]

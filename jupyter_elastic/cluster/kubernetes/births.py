@@ -17,7 +17,14 @@ import msgspec
 import zmq
 
 from ...agent import pack
-from ...errors import AgentUnreachable, BadTemplate, Conflict, ElasticError, Gone
+from ...errors import (
+    AgentUnreachable,
+    BadTemplate,
+    Conflict,
+    ElasticError,
+    Forbidden,
+    Gone,
+)
 from ...model import Kernel, Pod, PodPhase, Template
 from ...podoptions import PodOptions
 from .. import room
@@ -78,6 +85,7 @@ class Births:
         self._agent_map = ""
         self._mapping = asyncio.Lock()
         self._nursed: dict[str, asyncio.Task[None]] = {}
+        self._unreachable: dict[str, Forbidden] = {}
 
     async def close(self) -> None:
         """Stop waiting for agents."""
@@ -183,7 +191,15 @@ class Births:
         if name not in self._nursed:
             task = asyncio.ensure_future(self._nurse(name))
             self._nursed[name] = task
-            task.add_done_callback(lambda _: self._nursed.pop(name, None))
+            task.add_done_callback(lambda _: self._forget_nursed(name))
+
+    def _forget_nursed(self, name: str) -> None:
+        self._nursed.pop(name, None)
+        self._unreachable.pop(name, None)
+
+    def refusal(self, name: str) -> Forbidden | None:
+        """Why the agent of a pod that warms may not be reached; None: it may, or nobody knows."""
+        return self._unreachable.get(name)
 
     async def _nurse(self, name: str) -> None:
         while True:
@@ -199,6 +215,9 @@ class Births:
                     await self._promote(pod, hello)
             except (Conflict, Gone):
                 await self._pods.changed(1.0)  # it changed meanwhile, or is about to: look again
+            except Forbidden as error:
+                self._unreachable[name] = error
+                await asyncio.sleep(2.0)
             except ElasticError as error:
                 self._log.warning("Pod %s is not looked after for now: %s", name, error)
                 await asyncio.sleep(2.0)

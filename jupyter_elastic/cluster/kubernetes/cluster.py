@@ -130,7 +130,7 @@ class KubernetesCluster(base.Cluster):
         direct = self._access == "direct" or (self._access == "auto" and self._api.in_cluster)
         self._tunnels = None if direct else PortForwards(self._api, self._log)
         self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log)
-        self._waiting = Waiting(self._api, self._view)
+        self._waiting = Waiting(self._api, self._view, lambda name: self._births.refusal(name))
         self._sizes = Sizes(
             self._view,
             self._talks,

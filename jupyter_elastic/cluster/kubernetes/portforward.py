@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 try:
     import aiohttp
@@ -78,6 +79,8 @@ class PortForwards:
         self._most, self._linger = connections, linger
         self._open = 0
         self._told: set[str] = set()
+        self.on_refused: Callable[[str, Forbidden], None] = lambda pod, error: None
+        """Called with a pod's name when the API server does not let us reach it."""
         self._closed = False
         self._lock = asyncio.Lock()
         self._listeners: dict[tuple[str, int], _Listener] = {}
@@ -158,6 +161,7 @@ class PortForwards:
             self._told.add(error.message)
             self._log.log(level, "Pods cannot be reached: %s", error)
             writer.transport.abort()
+            self.on_refused(listener.pod, error)
         except (ElasticError, _Broken, aiohttp.ClientError, OSError) as error:
             self._log.debug("The connection to %s ended: %s", where, error)
             writer.transport.abort()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import zmq.asyncio
 
-from ...errors import Gone
+from ...errors import Forbidden, Gone
 from ...model import AgentAddress, Pod
 from ..client import AgentClient
 from .api import KubeApi
@@ -40,6 +40,9 @@ class _Secret(msgspec.Struct):
 
 class Tunnels(Protocol):
     """What :class:`.portforward.PortForwards` does."""
+
+    on_refused: Callable[[str, Forbidden], None]
+    """Called with a pod's name when it may not be reached."""
 
     async def local_port(self, pod: str, port: int) -> int:
         """A port of this machine that leads to one of the pod's."""
@@ -69,6 +72,8 @@ class Talks:
         self._api = api
         self._find = find
         self._tunnels = tunnels
+        if tunnels is not None:
+            tunnels.on_refused = self._refused
         self._log = log
         self._context = zmq.asyncio.Context()
         self._clients: dict[str, tuple[AgentAddress, AgentClient]] = {}
@@ -163,6 +168,12 @@ class Talks:
         )
         self._clients[pod.name] = (address, client)
         return client
+
+    def _refused(self, pod: str, error: Forbidden) -> None:
+        """Nobody answers where we may not go: say so at once to whoever waits for an answer."""
+        known = self._clients.pop(pod, None)
+        if known is not None:
+            known[1].close(error)
 
     def follow(self, name: str) -> None:
         """A pod changed: let go of a conversation that is over."""

@@ -12,6 +12,7 @@ import msgspec
 from ...errors import AgentTimeout, ElasticError
 from ...model import Pod, PodPhase, Step
 from .api import KubeApi
+from .facts import container
 from .objects import EventObject, PodObject
 from .progress import Hindrance, hindrance, steps
 
@@ -37,11 +38,24 @@ class _Events(msgspec.Struct):
 
 
 class Waiting:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, api: KubeApi, pods: Pods, clock: Callable[[], float] = time.time) -> None:
+    Parameters
+    ----------
+    refused
+        Why a pod's agent, which may be up, may not be reached; None: nothing is known.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        pods: Pods,
+        refused: Callable[[str], ElasticError | None] = lambda name: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._api = api
         self._pods = pods
+        self._refused = refused
         self._clock = clock
 
     async def up(
@@ -58,6 +72,7 @@ class Waiting:
         until, looked = clock() + timeout, clock()
         events: tuple[EventObject, ...] = ()
         told: set[tuple[str, str]] = set()
+        started = False
         hindered: Hindrance | None = None
         while True:
             pod = self._pods.pod(name)
@@ -65,8 +80,14 @@ class Waiting:
                 raise AgentTimeout(f"Pod {name} is gone.", "Start a new kernel.")
             if pod.phase is not PodPhase.WARMING and pod.agent is not None:
                 return pod
+            refusal = self._refused(name)
+            if refusal is not None:
+                raise refusal
             obj = self._pods.object(name)
             if obj is not None:
+                if not started and container(obj).state.running is not None:
+                    # What happened before it, the image's step, is known by events only.
+                    started, events = True, await self.events(name) or events
                 for step in steps(obj, events):
                     if tell is not None and (step.name, step.message) not in told:
                         tell(step)

@@ -1,0 +1,123 @@
+"""A server outside the cluster, which reaches its kernels through the API server alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ..server.tools import Cell
+from ..testcluster.world import Kube
+from .desk import Desk, home_directory
+from .detour import Detour, detour
+from .served import RESOURCES, Served, server_on
+from .world import install, rules
+
+
+@pytest.fixture(scope="module")
+def desk(kube: Kube) -> Iterator[Desk]:
+    install(kube)
+    with kube.namespace() as namespace, home_directory() as home:
+        desk = Desk(kube, namespace, home)
+        granted = rules() + rules("port-forward-role")
+        desk.kubeconfig = kube.service_account(namespace, granted)
+        desk.offer("work", pool=1, resources=RESOURCES)
+        desk.offer("cold", pool=0, resources=RESOURCES)
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def way(desk: Desk) -> Iterator[Detour]:
+    with detour(desk.kubeconfig, desk.home / "detour.conf") as way:
+        yield way
+
+
+@pytest.fixture(scope="module")
+def settings(desk: Desk) -> dict[str, Any]:
+    return {"access": "port-forward", "kubeconfig": str(desk.home / "detour.conf")}
+
+
+@pytest.fixture(scope="module")
+def server(desk: Desk, way: Detour, settings: dict[str, Any]) -> Iterator[Served]:
+    with server_on(desk, **settings) as running:
+        yield running
+        running.assert_nothing_runs()
+
+
+@pytest.fixture
+def world(server: Served) -> Iterator[Served]:
+    yield server
+    server.stop_all()
+
+
+def test_a_kernels_life_through_the_api_server(world: Served) -> None:
+    world.warm("work")
+    session = world.post("/api/sessions", world.session("a.ipynb", {"name": "work"}))
+    kernel_id = session["kernel"]["id"]
+    view = world.elastic(kernel_id)
+    assert view["start"] == "warm"
+    file = world.home / "runtime" / f"kernel-{kernel_id}.json"
+    before = json.loads(file.read_text())
+    assert before["ip"] == "127.0.0.1"
+    assert before["curve_secretkey"], "loopback here, and a network further on"
+    assert world.execute(kernel_id, "kept = 41; kept + 1") == "42"
+    view = world.resize(kernel_id, memory="300Mi")
+    assert view["actual"]["memory"] == "300Mi"
+    assert world.get(f"/elastic/api/kernels/{kernel_id}/usage")["memory_limit"] == 300 * 2**20
+    assert world.execute(kernel_id, "kept") == "41"
+    world.post(f"/api/kernels/{kernel_id}/restart")
+    assert world.execute(kernel_id, "'kept' in globals()") == "False"
+    assert json.loads(file.read_text()) == before
+    assert world.elastic(kernel_id)["pod"] == view["pod"]
+    big = world.execute(kernel_id, "'x' * 3_000_000", 60)
+    assert len(big) == 3_000_002
+
+
+@pytest.mark.fault
+def test_connections_that_are_cut_come_again(world: Served, way: Detour) -> None:
+    """As when a laptop sleeps, or the API server is replaced."""
+    world.warm("work")
+    kernel_id = world.start()
+
+    async def scenario() -> None:
+        channel = await world.server.connect(kernel_id)
+        assert await channel.execute("kept = 41; kept") == "41"
+        cell = Cell(channel, "import time; print('begun'); time.sleep(5); kept += 1")
+        await cell.prints("begun")
+        way.passes = False
+        assert way.cut() > 2
+        view = await world.server.request("GET", f"/elastic/api/kernels/{kernel_id}")
+        assert view["phase"] == "Running", "what was seen is still shown"
+        await asyncio.sleep(1.5)
+        way.passes = True
+        # On the very same websocket, as a notebook that stays open:
+        assert await channel.execute("kept", 40) == "42"
+        channel.close()
+
+    world.run(scenario())
+    assert world.execute(kernel_id, "kept + 1") == "43"
+    assert world.resize(kernel_id, memory="300Mi")["resize"]["state"] == "Done"
+    view = world.elastic(kernel_id)
+    assert (view["phase"], view["restarts"]) == ("Running", 0)
+    # The watches go on as well.
+    world.desk.offer("later", pool=0, resources=RESOURCES)
+    world.until(lambda: world.find("/elastic/api/templates/later"), "the new template")
+    world.desk.withdraw("later")
+
+
+def test_without_the_right_to_forward_it_is_named(world: Served, settings: dict[str, Any]) -> None:
+    world.warm("work")
+    with world.without("pods/portforward", "create", "get"):
+        world.again(**settings)  # which has no way to any pod yet
+        for template, start in (("work", "warm"), ("cold", "cold")):
+            view = world.failed(template)
+            assert view["start"] in (start, None)
+            assert view["reason"] == "Forbidden", view["message"]
+            assert re.search(r"may not \w+ pods/portforward", view["message"]), view["message"]
+            assert "on `pods/portforward`" in view["message"]
+    kernel_id = world.start("cold")
+    assert world.execute(kernel_id, "6 * 7") == "42"
