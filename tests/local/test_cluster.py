@@ -679,5 +679,7 @@ def test_a_cancelled_caller_leaves_a_true_cache(world: LocalWorld) -> None:
         await cluster.refresh()  # the thread may do what was asked of it only now
         names = {one.stem for one in (world.path / "pods").glob("*.json")}
         assert set(cluster.pods()) == names
+        now = time.time()
+        assert all(pod.created <= now for pod in cluster.pods().values())
 
     world.run(story)

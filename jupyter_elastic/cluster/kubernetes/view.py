@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import Conflict, ElasticError, Gone, UnknownTemplate
+from ...errors import Conflict, ElasticError, Gone
 from ...model import Kernel, Pod, Template
 from ...resources import MIB, Resources
 from .. import base
@@ -21,7 +21,7 @@ from .api import MERGE_PATCH, KubeApi
 from .fate import pod_from_object
 from .manifests import API_VERSION, MANAGED_BY, label
 from .objects import CustomObject, PodObject, QuotaObject
-from .problems import ApiConflict, ApiNotFound, api_error
+from .problems import ApiConflict, ApiNotFound
 from .records import kernel_from_object
 from .reflector import Reflector
 from .templates import PLURAL, template_from_object
@@ -289,12 +289,6 @@ class View:
             except Exception:  # noqa: BLE001 - one bad listener must not silence the others
                 self._log.exception("A listener to the cluster failed")
 
-    def template_of(self, name: str) -> Template:
-        """A template that is an object. Raises UnknownTemplate."""
-        if name not in self.templates:
-            raise UnknownTemplate(f"There is no template {name[:80]!r}.")
-        return self.templates[name]
-
 
 def _versioned(obj: PodObject, change: dict[str, Any], sub: str) -> dict[str, Any]:
     """A patch for exactly this version of the object; ours counts on, save for a resize."""
@@ -316,9 +310,3 @@ def _shows(obj: PodObject, change: dict[str, Any]) -> bool:
 
 def _weight(pod: Pod | None) -> object:
     return None if pod is None else (pod.phase, pod.resources)
-
-
-def is_conflict(error: ElasticError) -> bool:
-    """Whether the API refused a write for its version."""
-    answer = api_error(error)
-    return isinstance(error, Conflict) or (answer is not None and answer.code == 409)
