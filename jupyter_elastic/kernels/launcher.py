@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -30,32 +31,26 @@ from ..errors import (
     ElasticError,
     Gone,
     NoEncryption,
-    NoNodeFits,
     NotRunning,
-    ShrinkUnderUse,
     StartCancelled,
     StartFailed,
-    UnknownKernel,
 )
-from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Template
+from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Step, Template
 from ..resources import Resources
 from .progress import STARTING_PHASES, Progress
+from .records import WRITE_ATTEMPTS, Edit, NotMine, Records, jitter
+from .settling import Settling
+from .together import both, time_limit
 
 _TIMING = logging.getLogger("jupyter_elastic.timing")
 """One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
 
-_A = TypeVar("_A")
-_B = TypeVar("_B")
-
 CLAIM_ATTEMPTS = 3
 """Claims lost to others before a start goes cold."""
-WRITE_ATTEMPTS = 5
-CONFIRMED_WITHIN = 5.0
-"""Seconds that whoever needs the record of a kernel just started waits for it."""
+LOST_PODS = 2
+"""Pods that may end before a start of a kernel was asked of them until the start fails."""
 LAST_LOOK = 3.0
 """Seconds of a start's time, or a tenth of it, kept to find out why a pod is not up."""
-CLOSE_WITHIN = 5.0
-"""Seconds that a process which ends waits for records of what has happened already."""
 
 
 class StartArgs(msgspec.Struct, kw_only=True):
@@ -113,8 +108,12 @@ class Launcher:
         self.log = log or logging.getLogger(__name__)
         self.clock = clock
         self.progress = Progress(cluster, clock)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._confirming: set[asyncio.Task[None]] = set()
+        self.records = Records(cluster)
+        self._settling = Settling(cluster, self.records, self.progress, log=self.log, clock=clock)
+
+    async def close(self) -> None:
+        """End what goes on in the background; kernels run on. Idempotent."""
+        await self._settling.close()
 
     # -- start -----------------------------------------------------------------------------
 
@@ -157,7 +156,7 @@ class Launcher:
             status = await agent.call("status", timeout=5)
             if not status.get("alive") or status.get("kernel_id") != kernel.kernel_id:
                 return False
-            await self._write_mine(
+            await self.records.update_mine(
                 kernel,
                 lambda k: replace(
                     k, phase=KernelPhase.RUNNING, reason="", message="", actual=pod.resources
@@ -218,21 +217,23 @@ class Launcher:
         """
         pod: Pod | None = None
         try:
-            async with asyncio_timeout(self.start_timeout, self._timed_out):
+            async with time_limit(self.start_timeout, self._timed_out):
                 until = asyncio.get_running_loop().time() + self.start_timeout
                 until -= min(LAST_LOOK, self.start_timeout / 10)
-                pod, start = await self._get_pod(kernel, template, cold, until)
-                name = pod.name
-                _TIMING.debug("%s claimed", kernel.kernel_id)
-                kernel, (agent, pod) = await both(
-                    # Invariant 2, before anything of the user runs:
-                    self._write_mine(kernel, lambda k: replace(k, pod=name, start=start)),
-                    # A refusal for want of room must come before user code runs, too.
-                    self._make_ready(pod, kernel, args),
-                )
-                launched = await self._start_in(pod, agent, kernel, template, args)
+                for attempt in itertools.count():
+                    pod, start = await self._get_pod(kernel, template, cold, until)
+                    _TIMING.debug("%s claimed", kernel.kernel_id)
+                    try:
+                        kernel, agent, fit = await self._make_ready(pod, start, kernel, args)
+                        break
+                    except Gone as error:
+                        if attempt == LOST_PODS:
+                            raise
+                        # Nothing of the user has run in it yet: another serves as well.
+                        await self._lose(pod, kernel, error)
+                launched = await self._start_in(fit, agent, kernel, template, args)
                 if self.cluster.settles_later:
-                    self._spawn(self._settle(launched, template, args))
+                    self._see_through(launched, template, args)
                 return launched
         except asyncio.CancelledError:
             if kernel.phase is KernelPhase.MOVING:
@@ -278,19 +279,24 @@ class Launcher:
         Conflict
             Another server moves it already.
         """
-        now = self.clock()
-        if kernel.phase in STARTING_PHASES and now < kernel.deadline:
-            raise Conflict(
-                f"The kernel is {kernel.phase.value} already.",
-                "Wait until it runs, then try again.",
-            )
-        old = kernel.pod
+        old, now = kernel.pod, self.clock()
         why = "Its pod is gone; getting another."
         if resources is not None:
             why = f"Getting another pod with {resources}."
-        steps = self.progress.begin(kernel.kernel_id, why)
-        kernel = await self.cluster.update_kernel(
-            replace(
+        steps: tuple[Step, ...] = ()
+
+        def moving(kernel: Kernel) -> Kernel:
+            """Whatever was written meanwhile stays, unless somebody else moved the kernel."""
+            nonlocal steps
+            if kernel.phase in STARTING_PHASES and now < kernel.deadline:
+                raise Conflict(
+                    f"The kernel is {kernel.phase.value} already.",
+                    "Wait until it runs, then try again.",
+                )
+            if kernel.pod not in (old, None):
+                raise Conflict("The kernel was given another pod meanwhile.", "Look again.")
+            steps = steps or self.progress.begin(kernel.kernel_id, why)
+            return replace(
                 kernel,
                 phase=KernelPhase.MOVING,
                 resources=resources or kernel.resources,
@@ -300,7 +306,8 @@ class Launcher:
                 deadline=now + self.start_timeout,
                 steps=steps,
             )
-        )
+
+        kernel = await self.records.update(kernel.kernel_id, moving)
         try:
             if old:
                 await self.cluster.delete_pod(old, reason="its kernel moved")
@@ -313,7 +320,7 @@ class Launcher:
         return replace_launched(launched, await self._count_restart(launched.kernel))
 
     async def _count_restart(self, kernel: Kernel) -> Kernel:
-        return await self._write(
+        return await self.records.update(
             kernel.kernel_id, lambda k: replace(k, restarts=k.restarts + 1, reason="", message="")
         )
 
@@ -357,12 +364,44 @@ class Launcher:
         self.progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
         return pod, "cold"
 
-    async def _make_ready(self, pod: Pod, kernel: Kernel, args: StartArgs) -> tuple[Agent, Pod]:
-        """The pod at the kernel's size, and a conversation with its agent."""
+    async def _make_ready(
+        self, pod: Pod, start: str, kernel: Kernel, args: StartArgs
+    ) -> tuple[Kernel, Agent, Pod]:
+        """The record that names the pod, the pod at the kernel's size, and its agent."""
+
+        def found(kernel: Kernel) -> Kernel:
+            return replace(kernel, pod=pod.name, start=start)
+
+        kernel, (agent, pod) = await both(
+            # Invariant 2, before anything of the user runs:
+            self.records.update_mine(kernel, found),
+            # A refusal for want of room must come before user code runs, too.
+            self._make_fit(pod, kernel.resources, args),
+        )
+        return kernel, agent, pod
+
+    async def _make_fit(self, pod: Pod, resources: Resources, args: StartArgs) -> tuple[Agent, Pod]:
         agent = await self.cluster.dial(pod)
         if args.require_curve and (not args.curve or not (await agent.call("hello"))["curve"]):
             raise NoEncryption("The kernel's channels cannot be encrypted, and that is required.")
-        return agent, await self.cluster.resize_pod(pod, kernel.resources, wait=False)
+        return agent, await self.cluster.resize_pod(pod, resources, wait=False)
+
+    async def _lose(self, pod: Pod, kernel: Kernel, error: ElasticError) -> None:
+        """Let go of a pod that ended before a kernel was started in it."""
+        self.log.warning("Pod %s is of no use to kernel %s: %s", pod.name, kernel.kernel_id, error)
+        self.progress.add(
+            kernel.kernel_id, "warning", f"Pod {pod.name} ended; getting another. {error.message}"
+        )
+        await self.cluster.delete_pod(pod.name, reason="it ended before its kernel was started")
+
+    def _see_through(self, launched: Launched, template: Template, args: StartArgs) -> None:
+        kernel_id = launched.kernel.kernel_id
+
+        async def move(why: str) -> None:
+            now = self.kernel(kernel_id)
+            await self.relaunch(now, template, args, cold=why, unnoticed=True)
+
+        self._settling.settle(launched.kernel, launched.pod, move)
 
     async def _start_in(
         self, pod: Pod, agent: Agent, kernel: Kernel, template: Template, args: StartArgs
@@ -391,10 +430,10 @@ class Launcher:
 
         if self.cluster.settles_later and kernel.phase is KernelPhase.STARTING:
             # The user's first cell need not wait for a record that only others read.
-            self._confirm(kernel, running)
+            self._settling.confirm(kernel, running)
             kernel = running(kernel)
         else:
-            kernel = await self._write_mine(kernel, running)
+            kernel = await self.records.update_mine(kernel, running)
         _TIMING.debug("%s running", kernel.kernel_id)
         return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
 
@@ -465,9 +504,9 @@ class Launcher:
         mine = True
         try:
             if start is None:
-                await self._write(kernel_id, failed)
+                await self.records.update(kernel_id, failed)
             else:
-                await self._write_mine(start, failed)
+                await self.records.update_mine(start, failed)
         except NotMine:
             mine = False  # somebody else starts it by now, and has a pod for it
         except (Conflict, StartCancelled):
@@ -491,149 +530,23 @@ class Launcher:
             "c.ElasticKernels.start_timeout.",
         )
 
-    # -- a size that was accepted but may not come into force ------------------------------
+    # -- while it runs ---------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def kernel(self, kernel_id: str) -> Kernel:
+        """See :meth:`.records.Records.kernel`."""
+        return self.records.kernel(kernel_id)
+
+    def pod_of(self, kernel_id: str) -> Pod:
+        """See :meth:`.records.Records.pod_of`."""
+        return self.records.pod_of(kernel_id)
+
+    async def update(self, kernel_id: str, edit: Edit) -> Kernel:
+        """See :meth:`.records.Records.update`."""
+        return await self.records.update(kernel_id, edit)
 
     async def confirmed(self, kernel_id: str) -> None:
         """Return once the record says that a kernel runs which was started here just now."""
-        tasks = [task for task in self._confirming if task.get_name() == kernel_id]
-        if tasks:
-            await asyncio.wait(tasks, timeout=CONFIRMED_WITHIN)
-
-    def _confirm(self, kernel: Kernel, change: Callable[[Kernel], Kernel]) -> None:
-        """Write what has come true already, in the background and until it is written.
-
-        Not given up while the record is this start's: without it, somebody would take the start
-        over, and end a kernel that runs.
-        """
-        kernel_id = kernel.kernel_id
-
-        async def write() -> None:
-            pause = 0.5
-            while True:
-                try:
-                    await self._write_mine(kernel, change)
-                except (NotMine, StartCancelled):
-                    return  # it was ended or moved meanwhile
-                except ElasticError as error:
-                    self.log.warning("No record says yet that kernel %s runs: %s", kernel_id, error)
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                    pause = min(2 * pause, 10.0)
-                else:
-                    self.progress.wake(kernel_id)
-                    return
-
-        task = asyncio.create_task(write(), name=kernel_id)
-        self._confirming.add(task)
-        task.add_done_callback(self._confirming.discard)
-
-    async def close(self) -> None:
-        """End what goes on in the background; kernels run on. Idempotent."""
-        if self._confirming:
-            await asyncio.wait(tuple(self._confirming), timeout=CLOSE_WITHIN)
-        tasks = (*self._tasks, *self._confirming)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _settle(self, launched: Launched, template: Template, args: StartArgs) -> None:
-        """See a new kernel's size come into force, or give it a pod where it can.
-
-        A kernel that has run nothing yet is moved unnoticed; otherwise its record tells that it
-        has less than was asked for.
-        """
-        kernel = launched.kernel
-        waited: list[str] = []
-
-        def tell(message: str) -> None:
-            waited.append(message)
-            self._tell_waiting(kernel.kernel_id, message, begins=True)
-
-        try:
-            pod = await self.cluster.resize_pod(launched.pod, kernel.resources, tell=tell)
-            if waited:
-                await self._settled(kernel.kernel_id, pod)
-        except NoNodeFits as error:
-            self.log.warning("Kernel %s does not fit where it is: %s", kernel.kernel_id, error)
-            try:
-                await self._settle_elsewhere(launched, template, args, error)
-            except ElasticError as failure:
-                self.log.warning("Kernel %s could not be moved: %s", kernel.kernel_id, failure)
-        except (Conflict, Gone):
-            return  # resized or ended meanwhile: that has its own outcome
-        except ShrinkUnderUse as error:
-            # It has used more of the warm pod than it asked for, before that was in force.
-            await self._settle_above(kernel, error)
-        except ElasticError as error:
-            self.log.warning(
-                "Whether kernel %s has its size is unknown: %s", kernel.kernel_id, error
-            )
-            await self._unsettled(kernel.kernel_id, error)
-
-    async def _settle_above(self, kernel: Kernel, error: ElasticError) -> None:
-        """A size with the memory that the kernel has, and the rest as it was asked for."""
-        try:
-            pod = self.pod_of(kernel.kernel_id)
-            size = replace(kernel.resources, memory=pod.resources.memory)
-            await self.cluster.resize_pod(pod, size)
-        except ElasticError as failure:
-            self.log.warning("Kernel %s has more than it asked for: %s", kernel.kernel_id, failure)
-        await self._unsettled(kernel.kernel_id, error)
-
-    async def _unsettled(self, kernel_id: str, error: ElasticError) -> None:
-        """Record that a kernel does not have the size that was asked for, and what it has."""
-        refused = Resize(
-            state="Refused", reason=error.reason, message=str(error), time=self.clock()
-        )
-        with contextlib.suppress(ElasticError):  # it ended meanwhile, or somebody else resizes it
-            actual = self.pod_of(kernel_id).resources
-            await self._write(kernel_id, lambda k: replace(k, actual=actual, resize=refused))
-
-    async def _settled(self, kernel_id: str, pod: Pod) -> None:
-        done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
-
-        def change(kernel: Kernel) -> Kernel:
-            if kernel.resize is None or kernel.resize.state != "InProgress":
-                return kernel
-            return replace(kernel, actual=pod.resources, resize=done)
-
-        await self._write(kernel_id, change)
-
-    async def _settle_elsewhere(
-        self, launched: Launched, template: Template, args: StartArgs, error: ElasticError
-    ) -> None:
-        kernel_id = launched.kernel.kernel_id
-        agent = await self.cluster.dial(launched.pod)
-        if (await agent.call("status", timeout=5)).get("touched", True):
-            await self._unsettled(kernel_id, error)
-            return
-        await self.relaunch(self.kernel(kernel_id), template, args, cold=str(error), unnoticed=True)
-
-    # -- while it runs ---------------------------------------------------------------------
-
-    def pod_of(self, kernel_id: str) -> Pod:
-        """The live pod of a kernel. Raises UnknownKernel, NotRunning or Gone."""
-        kernel = self.kernel(kernel_id)
-        pod = self.cluster.pods().get(kernel.pod) if kernel.pod else None
-        if pod is None:
-            raise NotRunning(
-                f"The kernel has no pod; it is {kernel.phase.value}.",
-                kernel.message or "Wait until it runs, or start a new one.",
-            )
-        if pod.phase is PodPhase.GONE:
-            raise Gone(f"The kernel's pod is gone: {pod.message or pod.reason}")
-        return pod
-
-    def kernel(self, kernel_id: str) -> Kernel:
-        """The record. Raises UnknownKernel."""
-        kernel = self.cluster.kernels().get(kernel_id)
-        if kernel is None:
-            raise UnknownKernel(f"There is no kernel {kernel_id}.")
-        return kernel
+        await self._settling.confirmed(kernel_id)
 
     async def agent_of(self, kernel_id: str) -> Agent:
         """A conversation with the agent of a kernel's pod."""
@@ -662,17 +575,17 @@ class Launcher:
                 "Wait until it runs.",
             )
         begun = Resize(state="InProgress", message=f"Changing to {resources}.", time=self.clock())
-        await self._write(kernel_id, lambda k: replace(k, resize=begun))
+        await self.records.update(kernel_id, lambda k: replace(k, resize=begun))
         try:
             pod = await self._resize_pod(kernel_id, resources)
         except Exception as error:
             # Whatever it was, the record must not say for ever that it is under way.
             reason = error.reason if isinstance(error, ElasticError) else "InternalError"
             refused = Resize(state="Refused", reason=reason, message=str(error), time=self.clock())
-            await self._write(kernel_id, lambda k: replace(k, resize=refused))
+            await self.records.update(kernel_id, lambda k: replace(k, resize=refused))
             raise
         done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
-        return await self._write(
+        return await self.records.update(
             kernel_id,
             lambda k: replace(k, resources=resources, actual=pod.resources, resize=done),
         )
@@ -681,33 +594,16 @@ class Launcher:
         for attempt in range(WRITE_ATTEMPTS):
             try:
                 return await self.cluster.resize_pod(
-                    self.pod_of(kernel_id), resources, tell=partial(self._tell_waiting, kernel_id)
+                    self.pod_of(kernel_id),
+                    resources,
+                    tell=partial(self._settling.tell_waiting, kernel_id),
                 )
             except Conflict:
                 if attempt == WRITE_ATTEMPTS - 1:
                     raise
-                await self._jitter(attempt)
+                await jitter(attempt)
                 await self.cluster.refresh()
         raise AssertionError("unreachable")
-
-    def _tell_waiting(self, kernel_id: str, message: str, *, begins: bool = False) -> None:
-        """Let the record say what a resize waits for; ``begins``: it says nothing of it yet."""
-        waits = Resize(state="InProgress", message=message, time=self.clock())
-
-        def change(kernel: Kernel) -> Kernel:
-            known = kernel.resize
-            if known is None or known.state != "InProgress":
-                # Not over an outcome that was faster.
-                return replace(kernel, resize=waits) if begins and known is None else kernel
-            return replace(kernel, resize=waits)
-
-        async def write() -> None:
-            try:
-                await self._write(kernel_id, change)
-            except ElasticError as error:
-                self.log.debug("What a resize waits for was not recorded: %s", error)
-
-        self._spawn(write())
 
     async def restart(
         self, kernel_id: str, *, grace: float, env: dict[str, str] | None, cwd: str | None
@@ -719,7 +615,7 @@ class Launcher:
             env, cwd = None, None  # neither is of the pod's world; what it began with stays
         reply = await agent.call("restart", timeout=30 + grace, env=env, cwd=cwd, grace=grace)
         connection = await self.cluster.reach(pod, reply["connection"])
-        await self._write(
+        await self.records.update(
             kernel_id, lambda k: replace(k, phase=KernelPhase.RUNNING, reason="", message="")
         )
         return connection
@@ -736,101 +632,10 @@ class Launcher:
         await self.cluster.delete_kernel(kernel_id)
         self.progress.forget(kernel_id)
 
-    async def update(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> Kernel:
-        """Read, change and write the record, again after conflicts.
-
-        ``change`` returns the same object when there is nothing to write.
-        """
-        return await self._write(kernel_id, change)
-
-    # -- writing ---------------------------------------------------------------------------
-
-    async def _write_mine(self, start: Kernel, change: Callable[[Kernel], Kernel]) -> Kernel:
-        """Like :meth:`_write`, but only while the record is of the start that ``start`` is of.
-
-        Each start, move and take-over sets a deadline of its own, which names it.
-
-        Raises
-        ------
-        NotMine
-            Somebody else starts the kernel by now, or it is Failed.
-        """
-
-        def mine(kernel: Kernel) -> Kernel:
-            if kernel.phase not in STARTING_PHASES or kernel.deadline != start.deadline:
-                raise NotMine("Somebody else starts this kernel by now.")
-            return change(kernel)
-
-        return await self._write(start.kernel_id, mine)
-
-    async def _write(self, kernel_id: str, change: Callable[[Kernel], Kernel]) -> Kernel:
-        for attempt in range(WRITE_ATTEMPTS):
-            kernel = self.cluster.kernels().get(kernel_id)
-            if kernel is None:
-                raise StartCancelled(f"Kernel {kernel_id} was deleted meanwhile.")
-            changed = change(kernel)
-            if changed is kernel:
-                return kernel
-            try:
-                return await self.cluster.update_kernel(changed)
-            except Conflict:
-                if attempt == WRITE_ATTEMPTS - 1:
-                    raise
-                await self._jitter(attempt)
-                await self.cluster.refresh()
-        raise AssertionError("unreachable")
-
-    @staticmethod
-    async def _jitter(attempt: int) -> None:
-        await asyncio.sleep(random.uniform(0, 0.02) * 2**attempt)
-
-
-class NotMine(Conflict):
-    """The record is in the hands of another starter."""
-
 
 def replace_launched(launched: Launched, kernel: Kernel) -> Launched:
     """The same launch with a newer record."""
     return Launched(kernel, launched.pod, launched.connection)
-
-
-async def both(first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B]) -> tuple[_A, _B]:
-    """Do two things at once; when one fails, end the other before the failure is raised."""
-    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-@contextlib.asynccontextmanager
-async def asyncio_timeout(
-    seconds: float, make_error: Callable[[], ElasticError]
-) -> AsyncIterator[None]:
-    """Like ``asyncio.timeout`` (Python 3.11), raising what ``make_error`` returns."""
-    task = asyncio.current_task()
-    assert task is not None
-    expired = False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = True
-        task.cancel()
-
-    handle = asyncio.get_running_loop().call_later(seconds, expire)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if expired:
-            if hasattr(task, "uncancel"):  # Python 3.11
-                task.uncancel()
-            raise make_error() from None
-        raise
-    finally:
-        handle.cancel()
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""A kernel's start and moves when others act at the same time, over the local cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from jupyter_elastic.cluster.base import Cluster
+from jupyter_elastic.cluster.local import LocalCluster
+from jupyter_elastic.errors import Conflict, Gone
+from jupyter_elastic.kernels.launcher import Launcher, StartArgs
+from jupyter_elastic.model import Kernel, KernelPhase, Pod
+
+from ..contract.test_local import LocalWorld
+
+
+def args() -> StartArgs:
+    return StartArgs(key=uuid.uuid4().hex, env={}, inherit=True)
+
+
+async def failed(cluster: Cluster, kernel: Kernel, **fields: Any) -> Kernel:
+    """The record of a kernel whose pod was lost."""
+    return await cluster.update_kernel(
+        replace(kernel, phase=KernelPhase.FAILED, reason="AgentLost", **fields)
+    )
+
+
+def test_a_restart_goes_on_though_the_record_was_written_meanwhile(world: LocalWorld) -> None:
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        seen = await failed(cluster, await cluster.create_kernel(world.kernel()))
+        await cluster.update_kernel(replace(seen, name="renamed"))
+        launched = await launcher.relaunch(seen, world.template(), args())
+        assert launched.kernel.phase is KernelPhase.RUNNING
+        assert launched.kernel.name == "renamed", "what was written meanwhile stays"
+        assert launched.kernel.restarts == 1
+        await launcher.close()
+
+    world.run(story)
+
+
+def test_a_kernel_that_another_moves_is_not_moved_twice(world: LocalWorld) -> None:
+    async def story(cluster: Cluster) -> None:
+        mine, other = Launcher(cluster), Launcher(cluster)
+        seen = await failed(cluster, await cluster.create_kernel(world.kernel()))
+        first = asyncio.ensure_future(other.relaunch(seen, world.template(), args()))
+        while cluster.kernels()[seen.kernel_id].phase is not KernelPhase.MOVING:
+            await asyncio.sleep(0.01)
+        with pytest.raises(Conflict):
+            await mine.relaunch(seen, world.template(), args())
+        await first
+        with pytest.raises(Conflict, match="another pod"):
+            await mine.relaunch(seen, world.template(), args())
+        pods = [pod for pod in cluster.pods().values() if pod.kernel_id == seen.kernel_id]
+        assert len(pods) == 1
+
+    world.run(story)
+
+
+class Losing(LocalWorld):
+    """A world in which pods end just after they were claimed, so many times."""
+
+    losses = 1
+
+    def make(self, capacity: Any) -> LocalCluster:
+        world = self
+
+        class Cluster(LocalCluster):
+            async def dial(self, pod: Pod) -> Any:
+                if pod.kernel_id is not None and world.losses:
+                    world.losses -= 1
+                    raise Gone(f"Pod {pod.name} is gone.")
+                return await super().dial(pod)
+
+        return Cluster(state_dir=self.path, capacity=capacity, cgroup=self.cgroup)
+
+
+@pytest.mark.parametrize(("losses", "starts"), [(1, True), (9, False)])
+def test_a_pod_that_ends_before_the_start_is_replaced(
+    world: LocalWorld, losses: int, starts: bool
+) -> None:
+    losing = Losing(world.path, world.cgroup)
+    losing.losses = losses
+
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        await losing.warm(cluster)
+        kernel = await launcher.record(losing.kernel())
+        if starts:
+            launched = await launcher.launch(kernel, losing.template(), args())
+            mine = [pod for pod in cluster.pods().values() if pod.kernel_id == kernel.kernel_id]
+            assert [pod.name for pod in mine] == [launched.pod.name] == [launched.kernel.pod]
+            assert launched.kernel.start == "cold", "the one warm pod was lost"
+        else:
+            with pytest.raises(Gone):
+                await launcher.launch(kernel, losing.template(), args())
+            now = cluster.kernels()[kernel.kernel_id]
+            assert (now.phase, now.pod) == (KernelPhase.FAILED, None)
+            assert not [pod for pod in cluster.pods().values() if pod.kernel_id]
+
+    losing.run(story)
