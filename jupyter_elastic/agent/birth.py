@@ -183,7 +183,10 @@ def _run_in(thread: Any, work: Callable[[], None]) -> None:
 
 
 def run_spare(link: Link, warm: Dict[str, str], package: str) -> None:
-    """Become a spare, wait for a task, become its kernel. Does not return."""
+    """Become a spare, wait for a task, become its kernel. Does not return.
+
+    With ``hold`` in the task, the last step waits for one more message.
+    """
     try:
         spare = Spare()
     except Exception:  # noqa: BLE001 - whatever went wrong is told, and fork + initialise used
@@ -202,6 +205,8 @@ def run_spare(link: Link, warm: Dict[str, str], package: str) -> None:
         link.send({"event": "refused", "message": traceback.format_exc(limit=-3)})
         os._exit(1)
     link.send({"event": "bound"})
+    if task.get("hold") and link.receive_one() is None:  # it was let go of, or the zygote is gone
+        os._exit(0)
     link.close()
     identity.forget_agent(package)
     _serve(spare.enter)

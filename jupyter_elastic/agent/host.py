@@ -310,6 +310,9 @@ class Host:
             self._tend()
         return reply
 
+    async def _op_prepare(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        return {"prepared": await self.kernel.prepare(request)}
+
     async def _op_restart(self, request: Dict[str, Any]) -> Dict[str, Any]:
         grace = _grace(request)
         return await self.kernel.restart(request.get("env"), request.get("cwd"), grace)

@@ -77,6 +77,8 @@ class Kernel:
         self.pid: Optional[int] = None
         self.alive = False
         self.starting = False
+        self._held = False
+        """Whether a process is bound for the task and waits for the ``start``."""
         self.ending = False
         self.over_memory = False
         self.started = 0.0
@@ -127,7 +129,7 @@ class Kernel:
 
     def set_limits(self, memory: int, cpu: int) -> None:
         """Remember new limits, also for an agent that is brought back."""
-        if self.task is not None:
+        if self.task is not None and not self._held:
             self.task.update(memory=memory, cpu=cpu)
             self._save_claim()
         self.stirred.set()
@@ -156,19 +158,52 @@ class Kernel:
             if self.answer is not None:
                 return self.answer
             task = make_task(request)
-            if not self.claimed:
-                self.claimed = time.time()
-            self.task = task
-            self._meter.memory = int(task["memory"])
-            self._meter.cpu = int(task["cpu"])
-            self._reserve_ports()
+            held = await self._is_held_for(task)
+            self._take(task)
             self._save_claim()
             self._changed()
             try:
-                self.answer = await self._bring_up()
+                self.answer = await self._bring_up(held)
             finally:
                 self._changed()
             return self.answer
+
+    async def prepare(self, request: Dict[str, Any]) -> bool:
+        """Have a process bound for the ``start`` that will follow; see the protocol.
+
+        What is prepared is not saved: should the pod be killed now, it is warm again after it.
+        Raises Refused.
+        """
+        self._check_mine(request["kernel_id"])
+        async with self._lock:
+            self._check_mine(request["kernel_id"])
+            if self.answer is not None or self.pid is not None:
+                return self._held
+            self._take(make_task(request))
+            self.starting = True
+            try:
+                self._held = await self._launch(hold=True)
+            finally:
+                self.starting = self._held
+            return self._held
+
+    async def _is_held_for(self, task: Dict[str, Any]) -> bool:
+        """Whether what was prepared is for this task; something else is ended."""
+        held, self._held = self._held, False
+        if not held:
+            return False
+        if task == self.task and self._ended is not None and not self._ended.done():
+            return True
+        await self._clear()
+        return False
+
+    def _take(self, task: Dict[str, Any]) -> None:
+        if not self.claimed:
+            self.claimed = time.time()
+        self.task = task
+        self._meter.memory = int(task["memory"])
+        self._meter.cpu = int(task["cpu"])
+        self._reserve_ports()
 
     def _check_mine(self, kernel_id: str) -> None:
         if self.task is not None and self.task["kernel_id"] != kernel_id:
@@ -199,27 +234,15 @@ class Kernel:
             except PortInUse as error:
                 raise Refused("StartFailed", f"The kernel's ports are taken: {error}.") from error
 
-    async def _bring_up(self) -> Dict[str, Any]:
-        """Make a process and wait until it answers. Raises Refused."""
-        assert self.task is not None
-        assert self._ports is not None
+    async def _bring_up(self, held: bool = False) -> Dict[str, Any]:
+        """Make a process, or let the one that is held go on, until it answers. Raises Refused."""
         self.starting, self.exit = True, None
         self.over_memory = False
         try:
-            await self.nursery.preloaded
-            await self._ports_free()
-            job = self._make_job()
-            self._log.forget()
-            self._ended = asyncio.get_running_loop().create_future()
-            _, how = await self.nursery.launch(job)
-            warning = self._meter.set_affinity()
-            if warning:
-                await self._tell(protocol.WARNING, message=warning)
-            if how == identity.SPARE:
-                # Connecting before there is a listener costs a reconnect; this is sooner.
-                waiting: List["asyncio.Future[Any]"] = [self.nursery.bound, self._ended]
-                await asyncio.wait(waiting, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-            self._open_channels()
+            if held:
+                self.nursery.go()
+            else:
+                await self._launch()
             await self._answers()
         except ZygoteLost as error:
             raise Refused("StartFailed", "The pod's zygote was killed during the start.") from error
@@ -229,7 +252,29 @@ class Kernel:
         self.started = time.time()
         self.stirred.set()
         self._plan_spare()
-        return {"connection": self.connection, "pid": self.pid, "how": self.nursery.how or how}
+        return {"connection": self.connection, "pid": self.pid, "how": self.nursery.how}
+
+    async def _launch(self, hold: bool = False) -> bool:
+        """Make a process and open its channels; false where there is none that can be held."""
+        await self.nursery.preloaded
+        await self._ports_free()
+        job = self._make_job()
+        self._log.forget()
+        self._ended = asyncio.get_running_loop().create_future()
+        _, how = await self.nursery.launch(job, hold)
+        warning = self._meter.set_affinity() if how else ""
+        if warning:
+            await self._tell(protocol.WARNING, message=warning)
+        if how == identity.SPARE:
+            # Connecting before there is a listener costs a reconnect; this is sooner.
+            waiting: List["asyncio.Future[Any]"] = [self.nursery.bound, self._ended]
+            patience = PORTS_PATIENCE if hold else 1.0
+            await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if hold and not (self.nursery.bound.done() and self.nursery.bound.result()):
+            await self._clear()
+            return False
+        self._open_channels()
+        return True
 
     async def _ports_free(self) -> None:
         assert self._ports is not None
@@ -309,7 +354,7 @@ class Kernel:
 
     async def _clear(self) -> None:
         """Kill whatever there is of the kernel."""
-        pid, self.pid, self.alive = self.pid, None, False
+        pid, self.pid, self.alive, self._held = self.pid, None, False, False
         self._close_channels()
         if pid is not None:
             await self.nursery.kill()
@@ -484,7 +529,13 @@ class Kernel:
 
     async def _take_leave(self, grace: float, restart: bool) -> None:
         """Let the kernel run its exit handlers for ``grace`` seconds, as Jupyter asks it to."""
-        if grace <= 0 or self.pid is None or self._ended is None or self._channels is None:
+        if (
+            grace <= 0
+            or self._held
+            or self.pid is None
+            or self._ended is None
+            or self._channels is None
+        ):
             return
         self.alive = False  # what follows is no death
         if self._channels.state == "busy":

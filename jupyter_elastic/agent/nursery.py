@@ -49,8 +49,8 @@ class Nursery:
         self._link: Optional[AsyncLink] = None
         self._task: Optional["asyncio.Task[None]"] = None
         self._born: Optional["asyncio.Future[Tuple[int, str]]"] = None
-        self.bound: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
-        """Done when the kernel last launched was a spare and listens on its ports."""
+        self.bound: "asyncio.Future[bool]" = asyncio.get_running_loop().create_future()
+        """Whether the spare that was last launched listens on its ports, once that is known."""
         self._killed: List["asyncio.Future[None]"] = []
         self.pid = 0
         self.spare: Optional[int] = None
@@ -109,7 +109,13 @@ class Nursery:
                 self._born.set_result((message["pid"], message["how"]))
         elif event == "bound":
             if not self.bound.done():
-                self.bound.set_result(None)
+                self.bound.set_result(True)
+        elif event == "not-held":
+            self.kernel = None
+            if self._born is not None and not self._born.done():
+                self._born.set_result((0, ""))
+            if not self.bound.done():
+                self.bound.set_result(False)
         elif event == "exit":
             if self.kernel == message["pid"]:
                 self.kernel = None
@@ -129,12 +135,20 @@ class Nursery:
         if self.spare is None and self.facts.get("spares"):
             self._send(op="spare")
 
-    async def launch(self, task: Message) -> Tuple[int, str]:
-        """Make a kernel; returns (pid, how). Raises ZygoteLost."""
+    async def launch(self, task: Message, hold: bool = False) -> Tuple[int, str]:
+        """Make a kernel; returns (pid, how). Raises ZygoteLost.
+
+        With ``hold`` it runs nothing of the user's until :meth:`go`; ``how`` is empty, and there
+        is no kernel, where no spare serves for that.
+        """
         self._born = asyncio.get_running_loop().create_future()
         self.bound = asyncio.get_running_loop().create_future()
-        self._send(op="start", task=task)
+        self._send(op="start", task=task, hold=hold)
         return await self._born
+
+    def go(self) -> None:
+        """Let the kernel that is held go on. Raises ZygoteLost."""
+        self._send(op="go")
 
     def signal(self, signum: int) -> None:
         """Signal the kernel's process group."""

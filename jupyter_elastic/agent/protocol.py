@@ -43,6 +43,10 @@ client: {pid: int, start_ticks: int}|absent}``
     Returns ``{connection: {...}, pid: int, how: "spare"|"fork"|"exec"}``; ``connection`` is a
     Jupyter connection file's content (with curve keys when they are used).
     Fails with ``StartFailed`` (last words of the process), ``BadWorkingDirectory``.
+``prepare {...as start}``
+    A ``start`` with the same fields is about to follow: let the spare take the kernel's identity
+    and ports, but run nothing of the user's. Answered ``{prepared: bool}``; false where no spare
+    serves. No promise: the ``start`` may differ, never come, or come from another server.
 ``restart {env: {str: str}|null, cwd: str|null, grace: float}``
     Let the kernel run its exit handlers for ``grace`` seconds, kill all that came from it (also
     what made a session of its own) and start the next one on the same ports with the same keys.
@@ -115,6 +119,7 @@ OLDEST = 1
 MAX_MESSAGE = 4 * 2**20
 
 HELLO, START, RESTART, SIGNAL, STOP = "hello", "start", "restart", "signal", "stop"
+PREPARE = "prepare"
 STATUS, CONNECTION, USAGE, LIMITS = "status", "connection", "usage", "limits"
 CHECK_SHRINK, KEEPALIVE = "check_shrink", "keepalive"
 

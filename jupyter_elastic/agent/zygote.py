@@ -4,9 +4,9 @@ It has no threads and no zmq context, for only such a process can fork safely. I
 agent over a socket pair; when that ends without a word the agent was killed, and the zygote ends
 everything in the pod and says so in ``status.json``.
 
-Messages to the zygote: ``spare``; ``start {task}``; ``kill {everything: bool}``; ``signal
-{signum}``; ``bye``. From it: ``preloaded {ipykernel, curve, spares, warnings}``; ``spare {pid}``,
-``spare-failed {message}``; ``born {pid, how}``, ``bound {pid}``, ``refused {message}``;
+Messages to the zygote: ``spare``; ``start {task, hold: bool}``, ``go``; ``kill {everything:
+bool}``; ``signal {signum}``; ``bye``. From it: ``preloaded {ipykernel, curve, spares, warnings}``;
+``spare {pid}``, ``spare-failed {message}``; ``born {pid, how}``, ``bound {pid}``, ``not-held``;
 ``exit {pid, status}``; ``killed``.
 """
 
@@ -57,8 +57,11 @@ class Zygote:
         self.spares_possible = False
         self.spare: Optional[int] = None
         self.spare_link: Optional[Link] = None
+        self.held: Optional[Link] = None
+        """Leads to a kernel that is bound and waits for ``go``."""
         self.kernel: Optional[int] = None
         self.task: Optional[Message] = None
+        self.hold = False
         self.wake_in, self.wake_out = os.pipe()
         for end in (self.wake_in, self.wake_out):
             os.set_blocking(end, False)
@@ -161,10 +164,15 @@ class Zygote:
         if op == "spare":
             self.make_spare()
         elif op == "start":
-            self.start(message["task"])
+            self.start(message["task"], hold=bool(message.get("hold")))
+        elif op == "go":
+            if self.held is not None:
+                self.held.send({"op": "go"})
+            self.let_go()
         elif op == "signal":
             self.signal(message["signum"])
         elif op == "kill":
+            self.let_go()
             keep = () if message.get("everything") or self.spare is None else (self.spare,)
             self.report(processes.kill_below(keep))
             self.send(event="killed")
@@ -180,6 +188,7 @@ class Zygote:
                 self.send(event="spare-failed", message="The spare ended.")
             elif pid == self.kernel:
                 self.kernel = None
+                self.let_go()
                 self.send(event="exit", pid=pid, status=status)
 
     def signal(self, signum: int) -> None:
@@ -216,6 +225,8 @@ class Zygote:
             os.close(self.wake_out)
             if self.spare_link is not None and self.spare_link.sock is not mine:
                 self.spare_link.close()
+            if self.held is not None:
+                self.held.close()
         return pid
 
     def make_spare(self) -> None:
@@ -230,6 +241,12 @@ class Zygote:
             os._exit(1)  # not reached
         theirs.close()
         self.spare, self.spare_link = pid, Link(ours)
+
+    def let_go(self) -> None:
+        """Forget the kernel that is held; it ends by itself unless it was told to go on."""
+        if self.held is not None:
+            self.held.close()
+        self.held = None
 
     def drop_spare(self) -> None:
         """Forget the spare; it ends by itself when its socket closes."""
@@ -249,24 +266,33 @@ class Zygote:
                 self.send(event="spare-failed", message=message["message"])
             elif event == "bound":
                 self.send(event="bound", pid=self.kernel)
+                if self.hold:
+                    self.held, self.spare_link = link, None
                 self.drop_spare()
             elif event == "refused":
                 # Nothing of the user's has run: the plain way may still work.
                 sys.stderr.write(f"The spare could not serve: {message['message']}\n")
                 self.drop_spare()
-                if self.task is not None:
+                if self.hold:
+                    self.kernel = None
+                    self.send(event="not-held")
+                elif self.task is not None:
                     self.start(self.task, identity.FORK)
             else:
                 self.drop_spare()
 
-    def start(self, task: Message, at_best: str = identity.SPARE) -> None:
-        """Make a kernel in the best way that is true to its identity."""
-        self.task = task
+    def start(self, task: Message, at_best: str = identity.SPARE, hold: bool = False) -> None:
+        """Make a kernel in the best way that is true to its identity; to ``hold`` only a spare."""
+        self.let_go()
+        self.task, self.hold = task, hold
         how = self.choose(task, at_best)
+        if hold and how != identity.SPARE:
+            self.send(event="not-held")
+            return
         if how == identity.SPARE and self.spare is not None and self.spare_link is not None:
             self.kernel, self.spare = self.spare, None
             self.send(event="born", pid=self.kernel, how=how)
-            self.spare_link.send(task)
+            self.spare_link.send({**task, "hold": hold})
             return
         pid = self.fork()
         if pid == 0:

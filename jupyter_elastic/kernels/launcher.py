@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from ..agent import protocol
 from ..cluster.base import Agent, Cluster
 from ..errors import (
     AgentTimeout,
@@ -224,14 +225,17 @@ class Launcher:
                     pod, start = await self._get_pod(kernel, template, cold, until)
                     _TIMING.debug("%s claimed", kernel.kernel_id)
                     try:
-                        kernel, agent, fit = await self._make_ready(pod, start, kernel, args)
+                        fields = self._start_fields(pod, kernel, template, args)
+                        kernel, agent, fit = await self._make_ready(
+                            pod, start, kernel, args, fields
+                        )
                         break
                     except Gone as error:
                         if attempt == LOST_PODS:
                             raise
                         # Nothing of the user has run in it yet: another serves as well.
                         await self._lose(pod, kernel, error)
-                launched = await self._start_in(fit, agent, kernel, template, args)
+                launched = await self._start_in(fit, agent, kernel, fields)
                 if self.cluster.settles_later:
                     self._see_through(launched, template, args)
                 return launched
@@ -365,7 +369,7 @@ class Launcher:
         return pod, "cold"
 
     async def _make_ready(
-        self, pod: Pod, start: str, kernel: Kernel, args: StartArgs
+        self, pod: Pod, start: str, kernel: Kernel, args: StartArgs, fields: dict[str, Any]
     ) -> tuple[Kernel, Agent, Pod]:
         """The record that names the pod, the pod at the kernel's size, and its agent."""
 
@@ -376,15 +380,26 @@ class Launcher:
             # Invariant 2, before anything of the user runs:
             self.records.update_mine(kernel, found),
             # A refusal for want of room must come before user code runs, too.
-            self._make_fit(pod, kernel.resources, args),
+            self._make_fit(pod, kernel.resources, args, fields),
         )
         return kernel, agent, pod
 
-    async def _make_fit(self, pod: Pod, resources: Resources, args: StartArgs) -> tuple[Agent, Pod]:
+    async def _make_fit(
+        self, pod: Pod, resources: Resources, args: StartArgs, fields: dict[str, Any]
+    ) -> tuple[Agent, Pod]:
         agent = await self.cluster.dial(pod)
+        if self.cluster.settles_later:
+            # While record and size are written, the spare takes its name and binds.
+            self._settling.spawn(self._prepare(agent, fields))
         if args.require_curve and (not args.curve or not (await agent.call("hello"))["curve"]):
             raise NoEncryption("The kernel's channels cannot be encrypted, and that is required.")
         return agent, await self.cluster.resize_pod(pod, resources, wait=False)
+
+    async def _prepare(self, agent: Agent, fields: dict[str, Any]) -> None:
+        try:
+            await agent.call(protocol.PREPARE, timeout=self.start_timeout, **fields)
+        except ElasticError as error:  # an older agent does not know it; the start tells the rest
+            self.log.debug("Nothing was prepared: %s", error)
 
     async def _lose(self, pod: Pod, kernel: Kernel, error: ElasticError) -> None:
         """Let go of a pod that ended before a kernel was started in it."""
@@ -404,12 +419,10 @@ class Launcher:
         self._settling.settle(launched.kernel, launched.pod, move)
 
     async def _start_in(
-        self, pod: Pod, agent: Agent, kernel: Kernel, template: Template, args: StartArgs
+        self, pod: Pod, agent: Agent, kernel: Kernel, fields: dict[str, Any]
     ) -> Launched:
         _TIMING.debug("%s sized", kernel.kernel_id)
-        reply = await agent.call(
-            "start", timeout=self.start_timeout, **self._start_fields(pod, kernel, template, args)
-        )
+        reply = await agent.call(protocol.START, timeout=self.start_timeout, **fields)
         _TIMING.debug("%s answered", kernel.kernel_id)
         for warning in pod.warnings:
             self.progress.add(kernel.kernel_id, "warning", warning)

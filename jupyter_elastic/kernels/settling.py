@@ -51,7 +51,8 @@ class Settling:
         self._tasks: set[asyncio.Task[None]] = set()
         self._confirming: set[asyncio.Task[None]] = set()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something in the background, until :meth:`close`; it must not raise."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -110,7 +111,7 @@ class Settling:
         A kernel that has run nothing yet is moved unnoticed; otherwise its record tells that it
         has less than was asked for.
         """
-        self._spawn(self._settle(kernel, pod, move))
+        self.spawn(self._settle(kernel, pod, move))
 
     async def _settle(self, kernel: Kernel, pod: Pod, move: Move) -> None:
         waited: list[str] = []
@@ -201,4 +202,4 @@ class Settling:
             except ElasticError as error:
                 self._log.debug("What a resize waits for was not recorded: %s", error)
 
-        self._spawn(write())
+        self.spawn(write())

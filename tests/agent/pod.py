@@ -200,8 +200,9 @@ class Pod:
 
     # -- kernels ---------------------------------------------------------------------------
 
-    def start(self, **fields: Any) -> dict[str, Any]:
-        request = {
+    def request(self, **fields: Any) -> dict[str, Any]:
+        """The fields of a start."""
+        return {
             "kernel_id": str(uuid.uuid4()),
             "key": uuid.uuid4().hex,
             "signature_scheme": "hmac-sha256",
@@ -220,7 +221,9 @@ class Pod:
             "gpu": [],
             **fields,
         }
-        return self.call("start", **request)
+
+    def start(self, **fields: Any) -> dict[str, Any]:
+        return self.call("start", **self.request(**fields))
 
     def client(self, connection: dict[str, Any]) -> Client:
         return Client(connection)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from jupyter_elastic.cluster.base import Cluster
 from jupyter_elastic.cluster.local import LocalCluster
-from jupyter_elastic.errors import Conflict, Gone
+from jupyter_elastic.errors import Conflict, Gone, QuotaFull
 from jupyter_elastic.kernels.launcher import Launcher, StartArgs
 from jupyter_elastic.model import Kernel, KernelPhase, Pod
 
@@ -103,3 +103,69 @@ def test_a_pod_that_ends_before_the_start_is_replaced(
             assert not [pod for pod in cluster.pods().values() if pod.kernel_id]
 
     losing.run(story)
+
+
+class Watched(LocalWorld):
+    """A world whose sizes settle later, as on Kubernetes; notes what agents are asked."""
+
+    def __init__(self, path: Any, cgroup: str, refuse: bool) -> None:
+        super().__init__(path, cgroup)
+        self.refuse = refuse
+        self.asked: list[str] = []
+
+    def make(self, capacity: Any) -> LocalCluster:
+        world = self
+
+        class Noting:
+            def __init__(self, agent: Any) -> None:
+                self._agent = agent
+
+            async def call(self, op: str, **fields: Any) -> Any:
+                world.asked.append(op)
+                return await self._agent.call(op, **fields)
+
+        class Cluster(LocalCluster):
+            settles_later = True
+
+            async def dial(self, pod: Pod) -> Any:
+                return Noting(await super().dial(pod))
+
+            async def resize_pod(self, pod: Pod, resources: Any, **more: Any) -> Pod:
+                if world.refuse:
+                    while "prepare" not in world.asked:
+                        await asyncio.sleep(0.01)
+                    raise QuotaFull("There is no room.")
+                return await super().resize_pod(pod, resources, **more)
+
+        return Cluster(state_dir=self.path, capacity=capacity, cgroup=self.cgroup)
+
+
+def test_a_spare_is_bound_while_its_size_is_agreed(world: LocalWorld) -> None:
+    watched = Watched(world.path, world.cgroup, refuse=False)
+
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        await watched.warm(cluster)
+        kernel = await launcher.record(watched.kernel())
+        launched = await launcher.launch(kernel, watched.template(), args())
+        assert [op for op in watched.asked if op != "limits"][:2] == ["prepare", "start"]
+        assert launched.kernel.steps[-1].message == "The kernel answers (spare)."
+        await launcher.close()
+
+    watched.run(story)
+
+
+def test_no_user_code_runs_in_a_pod_that_is_refused_its_size(world: LocalWorld) -> None:
+    watched = Watched(world.path, world.cgroup, refuse=True)
+
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        await watched.warm(cluster)
+        kernel = await launcher.record(watched.kernel())
+        with pytest.raises(QuotaFull):
+            await launcher.launch(kernel, watched.template(), args())
+        assert "start" not in watched.asked
+        assert not cluster.pods(), "the pod went, with what was prepared"
+        await launcher.close()
+
+    watched.run(story)
