@@ -50,6 +50,8 @@ CLAIM_ATTEMPTS = 3
 """Claims lost to others before a start goes cold."""
 LOST_PODS = 2
 """Pods that may end before a start of a kernel was asked of them until the start fails."""
+NOTED_EVERY = 1.0
+"""Seconds between two looks whether the record lacks steps of a start that takes long."""
 LAST_LOOK = 3.0
 """Seconds of a start's time, or a tenth of it, kept to find out why a pod is not up."""
 
@@ -359,14 +361,35 @@ class Launcher:
         pod = await self.cluster.create_pod(template, kernel=kernel)
         why_cold = why_cold or "No warm pod is ready."
         self.progress.add(kernel.kernel_id, "created", f"{why_cold} Created pod {pod.name}.")
-        # Should it fail, the pod ends with the start: it bears the kernel's id from its birth.
-        pod = await self.cluster.wait_pod(
-            pod.name,
-            max(0.1, until - asyncio.get_running_loop().time()),
-            tell=partial(self.progress.take, kernel.kernel_id),
-        )
+        note = asyncio.create_task(self._note_steps(kernel, pod.name))
+        try:
+            # Should it fail, the pod ends with the start: it bears the kernel's id from its birth.
+            pod = await self.cluster.wait_pod(
+                pod.name,
+                max(0.1, until - asyncio.get_running_loop().time()),
+                tell=partial(self.progress.take, kernel.kernel_id),
+            )
+        finally:
+            note.cancel()
         self.progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
         return pod, "cold"
+
+    async def _note_steps(self, kernel: Kernel, pod: str) -> None:
+        """Keep a long start's pod and steps in the record, for whoever looks from elsewhere."""
+        noted: tuple[Step, ...] = ()
+
+        def edit(known: Kernel) -> Kernel:
+            return replace(known, pod=pod, start="cold", steps=noted)
+
+        while True:
+            steps = self.progress.of(kernel.kernel_id)
+            if steps != noted:
+                noted = steps
+                try:
+                    await self.records.update_mine(kernel, edit)
+                except ElasticError as error:  # the start itself will meet what is behind it
+                    self.log.debug("Steps of %s were not recorded: %s", kernel.kernel_id, error)
+            await asyncio.sleep(NOTED_EVERY)
 
     async def _make_ready(
         self, pod: Pod, start: str, kernel: Kernel, args: StartArgs, fields: dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from typing import Any
 
@@ -13,7 +14,7 @@ from jupyter_elastic.cluster.base import Cluster
 from jupyter_elastic.cluster.local import LocalCluster
 from jupyter_elastic.errors import Conflict, Gone, QuotaFull
 from jupyter_elastic.kernels.launcher import Launcher, StartArgs
-from jupyter_elastic.model import Kernel, KernelPhase, Pod
+from jupyter_elastic.model import Kernel, KernelPhase, Pod, Step
 
 from ..contract.test_local import LocalWorld
 
@@ -169,3 +170,34 @@ def test_no_user_code_runs_in_a_pod_that_is_refused_its_size(world: LocalWorld) 
         await launcher.close()
 
     watched.run(story)
+
+
+def test_others_see_the_steps_of_a_long_start(world: LocalWorld) -> None:
+    class Slow(LocalWorld):
+        def make(self, capacity: Any) -> LocalCluster:
+            class Cluster(LocalCluster):
+                async def wait_pod(self, name: str, timeout: float, **more: Any) -> Pod:
+                    more["tell"](Step(time.time(), "pulling", "An image is pulled."))
+                    while len(noted(self)) < 3:
+                        await asyncio.sleep(0.02)
+                    return await super().wait_pod(name, timeout, **more)
+
+            return Cluster(state_dir=self.path, capacity=capacity, cgroup=self.cgroup)
+
+    def noted(cluster: Cluster) -> list[str]:
+        """What another server reads of the one kernel."""
+        (kernel,) = cluster.kernels().values()
+        assert kernel.phase is KernelPhase.STARTING
+        return [step.name for step in kernel.steps] if kernel.pod else []
+
+    slow = Slow(world.path, world.cgroup)
+
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        kernel = await launcher.record(slow.kernel())
+        launched = await launcher.launch(kernel, slow.template(), args())
+        names = [step.name for step in launched.kernel.steps]
+        assert names == ["queued", "created", "pulling", "agent-up", "kernel-up"]
+        assert launched.kernel.start == "cold"
+
+    slow.run(story)
