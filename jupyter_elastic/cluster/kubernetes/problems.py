@@ -17,6 +17,7 @@ import msgspec
 
 from ... import errors
 from ...errors import ElasticError
+from ...podoptions import GROUP
 from ...resources import parse_cpu, parse_memory, show_memory
 from .answers import (
     ApiBusy,
@@ -28,7 +29,7 @@ from .answers import (
     Unauthorized,
     api_error,
 )
-from .target import GROUP, Target
+from .target import Target
 
 __all__ = [
     "ApiBusy",

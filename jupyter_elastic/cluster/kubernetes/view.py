@@ -15,11 +15,12 @@ import msgspec
 
 from ...errors import Conflict, ElasticError, Gone
 from ...model import Kernel, Pod, Template
+from ...podoptions import API_VERSION
 from ...resources import MIB, Resources
 from .. import base
 from .api import MERGE_PATCH, KubeApi
 from .fate import pod_from_object
-from .manifests import API_VERSION, MANAGED_BY, label
+from .manifests import MANAGED_BY, label
 from .objects import CustomObject, PodObject, QuotaObject
 from .problems import ApiConflict, ApiNotFound
 from .records import kernel_from_object
