@@ -42,6 +42,7 @@ from ..client import AgentClient
 from . import manifests, records
 from .api import MERGE_PATCH, KubeApi
 from .births import Births
+from .creation import Creator
 from .manifests import label
 from .pool import Pool
 from .portforward import PortForwards
@@ -127,6 +128,7 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`."""
         self._api = await KubeApi.connect(**self._where, qps=self._qps, burst=int(2 * self._qps))
         self._view = View(self._api, self._log)
+        self._creator = Creator(self._api, self._spawn, self._log)
         direct = self._access == "direct" or (self._access == "auto" and self._api.in_cluster)
         self._tunnels = None if direct else PortForwards(self._api, self._log)
         self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log)
@@ -142,7 +144,13 @@ class KubernetesCluster(base.Cluster):
             self._log,
         )
         self._births = Births(
-            self._api, self._view, self._talks, self._trim, self._image, self._log
+            self._api,
+            self._view,
+            self._talks,
+            self._trim,
+            self._creator,
+            self._image,
+            self._log,
         )
         identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._pool = Pool(
@@ -394,8 +402,8 @@ class KubernetesCluster(base.Cluster):
 
     async def create_kernel(self, kernel: Kernel) -> Kernel:
         """See :class:`~..base.Cluster`."""
-        answer = await self._api.request(
-            "POST", self._kernel_path(), body=records.make_kernel(kernel), exists=KernelExists
+        answer = await self._creator.create(
+            self._kernel_path(), records.make_kernel(kernel), exists=KernelExists
         )
         return self._view.took_kernel(answer)
 
