@@ -26,7 +26,6 @@ from ...errors import (
 )
 from ...model import Kernel, Pod, PodPhase, Template
 from ...podoptions import PodOptions
-from .. import room
 from . import manifests
 from .agentmap import AgentMap
 from .api import KubeApi
@@ -105,7 +104,7 @@ class Births:
     # -- objects ---------------------------------------------------------------------------
 
     async def create(
-        self, template: Template, kernel: Kernel | None, owner: dict[str, Any] | None
+        self, name: str, template: Template, kernel: Kernel | None, owner: dict[str, Any] | None
     ) -> Pod:
         """Create a pod with its Secret, and begin to wait for its agent.
 
@@ -127,7 +126,6 @@ class Births:
         agent_map = await self._agent_map.ensure()
         if kernel is not None:
             await self._ensure_claim(template, kernel)
-        name = room.make_name(template)
         agent_public, agent_secret = (key.decode() for key in zmq.curve_keypair())
         public, secret = (key.decode() for key in zmq.curve_keypair())
         manifest = manifests.make_pod(

@@ -263,21 +263,18 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`. Also raises BadTemplate: there is no image."""
         births, quota = self._births, self._quota
         if kernel is None:
-            asked = manifests.WARM_REQUESTS
+            name = room.make_name(template)
             quota.let_kernels_first()
-            quota.make_room(asked, evict=False)
-            owner = self._pool.owner()
-        else:
-            asked = kernel.resources
-            quota.make_room(asked, evict=True)
-            owner = self._kernel_owner(kernel)
-        quota.promised.append(asked)
-        try:
-            if kernel is None:
-                return await births.create(template, kernel, owner)
-            return await quota.within(lambda: births.create(template, kernel, owner))
-        finally:
-            quota.promised.remove(asked)
+            with quota.room_for(name, manifests.WARM_REQUESTS, evict=False):
+                return await births.create(name, template, None, self._pool.owner())
+        owner = self._kernel_owner(kernel)
+
+        async def born() -> Pod:
+            name = room.make_name(template)
+            with quota.room_for(name, kernel.resources):
+                return await births.create(name, template, kernel, owner)
+
+        return await quota.within(born)
 
     async def wait_pod(
         self, name: str, timeout: float, *, tell: Callable[[Step], None] | None = None
@@ -300,14 +297,14 @@ class KubernetesCluster(base.Cluster):
             raise Conflict(f"Pod {pod.name} changed meanwhile.")
         if now.phase is not PodPhase.WARM:
             raise Conflict(f"Pod {pod.name} is {now.phase.value}.")
-        self._quota.make_room(kernel.resources, replacing=pod.name, evict=True)
         change = {
             "labels": {label("phase"): "claimed", label("kernel"): kernel.kernel_id},
             "annotations": {label("asked"): manifests.asked(kernel.resources)},
             "ownerReferences": [self._kernel_owner(kernel)],
         }
         try:
-            return await self._view.patch(now, {"metadata": change})
+            with self._quota.claiming(pod.name, kernel.resources):
+                return await self._view.patch(now, {"metadata": change})
         except Gone as error:
             raise Conflict(error.message) from None
 
@@ -325,9 +322,13 @@ class KubernetesCluster(base.Cluster):
             raise Gone(f"Pod {pod.name} is gone.")
         if now.uid != pod.uid or now.version != pod.version:
             raise Conflict(f"Pod {pod.name} changed meanwhile.")
-        if resources != now.resources:
-            self._quota.make_room(resources, replacing=pod.name, evict=True)
-        return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+        if resources == now.resources:
+            return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+        with self._quota.room_for(pod.name, resources):
+            try:
+                return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+            finally:
+                self._quota.settled(pod.name)
 
     async def _trim(self, pod: Pod, overhead: int) -> Pod:
         return await self._sizes.resize(pod, pod.resources, overhead=overhead)

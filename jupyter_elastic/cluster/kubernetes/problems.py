@@ -41,6 +41,7 @@ __all__ = [
     "Unauthorized",
     "api_error",
     "explain",
+    "number",
 ]
 
 
@@ -208,8 +209,13 @@ def _quota(message: str, asked: Target) -> ElasticError | None:
         full = ApiQuotaFull(text)
         full.quota, full.requested = found["name"], requested
         full.used, full.limited = used, limited
+        full.lacking = {
+            key: number(key, amount) + number(key, used.get(key, "0")) - number(key, limited[key])
+            for key, amount in requested.items()
+            if key in limited
+        }
         full.is_hopeless = any(
-            _number(key, amount) > _number(key, limited.get(key, amount))
+            number(key, amount) > number(key, limited.get(key, amount))
             for key, amount in requested.items()
         )
         return full
@@ -388,7 +394,7 @@ def _show(resource: str, quantity: str) -> str:
     return quantity or "0"
 
 
-def _number(resource: str, quantity: str) -> float:
+def number(resource: str, quantity: str) -> int:
     """A quantity to be compared with others of its resource; 0 where it cannot be read."""
     try:
         return parse_cpu(quantity) if resource.endswith("cpu") else parse_memory(quantity)

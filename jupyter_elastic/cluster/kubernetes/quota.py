@@ -1,20 +1,27 @@
-"""Room in the namespace: its caps and quotas, and warm pods that are given back for kernels."""
+"""Room in the namespace: its caps and quotas, and warm pods that are given back for kernels.
+
+A ResourceQuota cannot be overshot: the API server refuses. The caps are ours, and a pod shows its
+new size only when the API has answered. So what is on its way is counted from before the request is
+sent until the view shows it. A claimed pod counts what its kernel asked for although it is still as
+small as a warm one: the resize follows.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from ...errors import ElasticError, QuotaFull
+from ...errors import Conflict, ElasticError, QuotaFull
 from ...model import Capacity, Kernel, KernelPhase, Pod, PodPhase
 from ...resources import Resources
 from .. import room
 from . import capacity
-from .objects import QuotaObject
-from .problems import ApiQuotaFull
+from .objects import PodObject, QuotaObject
+from .problems import ApiQuotaFull, number
 
 EVICTIONS = 5
 """How often a refusal for want of quota is answered by giving warm pods back."""
@@ -27,6 +34,14 @@ _WAITING = (KernelPhase.STARTING, KernelPhase.MOVING)
 T = TypeVar("T")
 
 
+class _Promise:
+    """What a pod is about to have. ``claimed``: for longer than the request lasts."""
+
+    def __init__(self, name: str, size: Resources) -> None:
+        self.name, self.size = name, size
+        self.claimed = False
+
+
 class Seen(Protocol):
     """What is needed of the adapter's view."""
 
@@ -37,6 +52,9 @@ class Seen(Protocol):
     @property
     def kernels(self) -> Mapping[str, Kernel]:
         """All kernels by id."""
+
+    def object(self, name: str) -> PodObject | None:
+        """A pod as Kubernetes has it."""
 
     def quotas(self) -> list[QuotaObject]:
         """The namespace's quotas."""
@@ -77,28 +95,87 @@ class Quota:
         self._log = log
         self._given = -COUNTED_WITHIN
         """When warm pods were last given back for want of quota, by the loop's clock."""
-        self.promised: list[Resources] = []
-        """Sizes of pods that are being created: the view does not show them yet."""
+        self._promises: list[_Promise] = []
+        self._leaving: set[str] = set()
+        """Warm pods that are being given back."""
 
     def capacity(self) -> Capacity:
         """The tightest of all limits, and what pods take of it."""
         return capacity.read(self._caps, self._seen.quotas(), self._seen.pods.values())
 
-    def make_room(self, asked: Resources, *, replacing: str | None = None, evict: bool) -> None:
-        """Keep to the configured caps, giving warm pods back for kernels. Raises QuotaFull."""
-        if self._caps == (None, None):
-            return
-        names = room.make_room(
+    # -- caps ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def room_for(self, name: str, asked: Resources, *, evict: bool = True) -> Iterator[None]:
+        """Keep room for a pod of this name while it is created or changed.
+
+        Gives warm pods back if need be and ``evict``.
+
+        Raises
+        ------
+        QuotaFull
+            The configured caps leave no room.
+        """
+        promise = self._promise(name, asked, evict)
+        try:
+            yield
+        finally:
+            self._promises.remove(promise)
+
+    @contextlib.contextmanager
+    def claiming(self, name: str, asked: Resources) -> Iterator[None]:
+        """The same for a claim, after which room is kept until :meth:`settled` or the pod's end.
+
+        Raises
+        ------
+        Conflict
+            The pod is being given back.
+        QuotaFull
+            The configured caps leave no room.
+        """
+        if name in self._leaving:
+            raise Conflict(f"Pod {name} is being given up.")
+        promise = self._promise(name, asked, True)
+        try:
+            yield
+        except BaseException:
+            self._promises.remove(promise)
+            raise
+        promise.claimed = True
+
+    def settled(self, name: str) -> None:
+        """A claimed pod shows the size that its kernel asked for, or will not have it."""
+        self._promises = [one for one in self._promises if one.name != name or not one.claimed]
+
+    def _promise(self, name: str, asked: Resources, evict: bool) -> _Promise:
+        if self._caps != (None, None):
+            for victim in self._make_room(name, asked, evict):
+                self._leaving.add(victim)
+                self._spawn(self._give_back(victim))
+        promise = _Promise(name, asked)
+        self._promises.append(promise)
+        return promise
+
+    def _make_room(self, name: str, asked: Resources, evict: bool) -> list[str]:
+        pods = self._seen.pods
+        self._promises = [
+            one for one in self._promises if not one.claimed or self._is_there(one.name)
+        ]
+        return room.make_room(
             capacity.capped(self._caps),
-            self._seen.pods.values(),
+            [pod for pod in pods.values() if pod.name not in self._leaving],
             asked,
-            replacing=replacing,
+            replacing=name,
             evict=evict,
-            promised=self.promised,
+            promised={one.name: one.size for one in self._promises},
             where=self._where,
         )
-        for name in names:
-            self._spawn(self._give_back(name))
+
+    def _is_there(self, name: str) -> bool:
+        pod = self._seen.pods.get(name)
+        return pod is not None and room.counts(pod)
+
+    # -- quotas ----------------------------------------------------------------------------
 
     async def within(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it; a refusal for want of quota is answered with warm pods first.
@@ -117,24 +194,43 @@ class Quota:
         return await work()
 
     async def _give_room(self, error: QuotaFull) -> bool:
-        """Give back a few warm pods to a full quota; whether it is worth trying again."""
-        if isinstance(error, ApiQuotaFull) and error.is_hopeless:
+        """Give warm pods back to a full quota; whether it is worth trying again."""
+        if not isinstance(error, ApiQuotaFull) or error.is_hopeless or not error.lacking:
             return False
-        spare = sorted(
-            (pod for pod in self._seen.pods.values() if room.is_spare(pod)),
-            key=lambda pod: (pod.phase is PodPhase.WARM, pod.created),
-        )
         clock = asyncio.get_running_loop().time
-        if not spare and clock() > self._given + COUNTED_WITHIN:
-            return False
-        before = [quota.status for quota in self._seen.quotas()]
-        if spare:
-            await asyncio.gather(*(self._give_back(pod.name) for pod in spare[:2]))
+        chosen = room.fewest(self._offers(), error.lacking)
+        if chosen:
+            self._leaving.update(chosen)
+            await asyncio.gather(*(self._give_back(name) for name in chosen))
             self._given = clock()
+        elif clock() > self._given + COUNTED_WITHIN:
+            return False
         until = clock() + COUNTED_WITHIN
-        while clock() < until and [quota.status for quota in self._seen.quotas()] == before:
+        while clock() < until and not self._has_room(error):
             await self._seen.changed(0.2)
         return True
+
+    def _offers(self) -> dict[str, dict[str, int]]:
+        """What warm pods would give back; those that are not warm yet first, then the oldest."""
+        held = {one.name for one in self._promises} | self._leaving
+        spare = [
+            pod for pod in self._seen.pods.values() if room.is_spare(pod) and pod.name not in held
+        ]
+        spare.sort(key=lambda pod: (pod.phase is PodPhase.WARM, pod.created))
+        objects = ((pod.name, self._seen.object(pod.name)) for pod in spare)
+        return {name: capacity.given_back(obj) for name, obj in objects if obj is not None}
+
+    def _has_room(self, error: ApiQuotaFull) -> bool:
+        """Whether the quota shows room by now for what it has refused."""
+        for quota in self._seen.quotas():
+            if quota.metadata.name == error.quota:
+                hard, used = quota.status.hard, quota.status.used
+                return all(
+                    number(key, used.get(key, "0")) + number(key, amount) <= number(key, hard[key])
+                    for key, amount in error.requested.items()
+                    if key in hard
+                )
+        return True  # it was removed
 
     def let_kernels_first(self) -> None:
         """A warm pod takes no room that a kernel waits for. Raises QuotaFull."""
@@ -156,3 +252,5 @@ class Quota:
             await self._delete(name, "room is needed")
         except ElasticError as error:
             self._log.warning("Warm pod %s could not be given back: %s", name, error)
+        finally:
+            self._leaving.discard(name)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jupyter_elastic.cluster import room
 from jupyter_elastic.cluster.kubernetes import agentmap, births
 from jupyter_elastic.cluster.kubernetes.agentmap import AgentMap
 from jupyter_elastic.cluster.kubernetes.births import Births
@@ -77,6 +78,9 @@ class World:
         self.fake, self.pods, self.births, self.tasks = fake, pods, births, tasks
         self.now = 1000.0
 
+    async def create(self) -> Pod:
+        return await self.births.create(room.make_name(TEMPLATE), TEMPLATE, None, None)
+
     @property
     def map(self) -> str | None:
         """The path of the ConfigMap that is there."""
@@ -111,7 +115,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
 
 async def test_a_pod_is_made_with_its_keys_and_the_agents_code(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
-        pod = await it.births.create(TEMPLATE, None, None)
+        pod = await it.create()
         assert it.has_secret(pod.name)
         assert it.map is not None
         [volume] = [
@@ -124,21 +128,21 @@ async def test_a_pod_is_made_with_its_keys_and_the_agents_code(tmp_path: Path) -
 
 async def test_the_agents_code_is_made_again_for_the_next_pod(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
-        await it.births.create(TEMPLATE, None, None)
+        await it.create()
         asked = it.fake.paths.count(f"POST {MAPS}")
-        await it.births.create(TEMPLATE, None, None)
+        await it.create()
         assert it.fake.paths.count(f"POST {MAPS}") == asked, "it was there a moment ago"
         first = it.map
         assert first is not None
         del it.fake.made[first]
         it.now += agentmap.TRUSTED
-        await it.births.create(TEMPLATE, None, None)
+        await it.create()
         assert it.map == first
 
 
 async def test_a_pod_that_waits_for_its_mounts_gets_the_agents_code_again(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
-        pod = await it.births.create(TEMPLATE, None, None)
+        pod = await it.create()
         first = it.map
         assert first is not None
         del it.fake.made[first]
@@ -151,7 +155,7 @@ async def test_a_secret_whose_answer_is_lost_leaves_the_pod(tmp_path: Path) -> N
     async with world(tmp_path) as it:
         proper = it.fake._properly
         it.fake.next.extend([proper, proper, it.fake.lose])  # code, pod, secret
-        pod = await it.births.create(TEMPLATE, None, None)
+        pod = await it.create()
         assert it.has_secret(pod.name)
         assert f"{PODS}/{pod.name}" in it.fake.made
 
@@ -161,13 +165,13 @@ async def test_a_pod_without_keys_is_taken_back(tmp_path: Path) -> None:
         proper = it.fake._properly
         it.fake.next.extend([proper, proper, failure(403, "Forbidden", "no")])
         with pytest.raises(Forbidden):
-            await it.births.create(TEMPLATE, None, None)
+            await it.create()
         assert not [path for path in it.fake.made if path.startswith(PODS)]
 
 
 async def test_a_pod_whose_answer_is_lost_is_the_one_that_is_used(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         it.fake.next.extend([it.fake._properly, it.fake.lose])
-        pod = await it.births.create(TEMPLATE, None, None)
+        pod = await it.create()
         assert [path for path in it.fake.made if path.startswith(PODS)] == [f"{PODS}/{pod.name}"]
         assert it.has_secret(pod.name)
