@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -212,6 +212,10 @@ class KubernetesCluster(base.Cluster):
     async def refresh(self) -> None:
         """See :class:`~..base.Cluster`."""
         await self._view.sync()
+
+    async def refresh_one(self, kind: Literal["pod", "kernel"], name: str) -> None:
+        """See :class:`~..base.Cluster`."""
+        await (self._view.read_pod(name) if kind == "pod" else self._view.read_kernel(name))
 
     async def capacity(self) -> Capacity:
         """See :class:`~..base.Cluster`."""

@@ -86,6 +86,25 @@ class View:
         """Return once all that was written before is shown."""
         await asyncio.gather(self._pods.sync(), self._kernels.sync())
 
+    async def read_pod(self, name: str) -> None:
+        """Show a pod as it is now, whatever the watch has told so far."""
+        known = self.pod(name)
+        try:
+            self.took(await self._read(name))
+        except Gone:
+            if known is not None:  # one that was created since stays
+                self.forget(known)
+
+    async def read_kernel(self, kernel_id: str) -> None:
+        """Show a kernel's record as it is now, whatever the watch has told so far."""
+        known = self.kernel_object(kernel_id)
+        path = self._api.path("kernels", kernel_id, api=API_VERSION)
+        try:
+            self.took_kernel(await self._api.request("GET", path))
+        except ApiNotFound:
+            if known is not None:
+                self.forget_kernel(kernel_id, known.metadata.uid)
+
     def subscribe(self, listener: base.Listener) -> Callable[[], None]:
         """See :meth:`..base.Cluster.subscribe`."""
         self._listeners.append(listener)
