@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
+GROUP = "elastic.jupyter.org"
+"""The API group of our own resources; labels and annotations of ours begin with it."""
+API_VERSION = f"{GROUP}/v1alpha1"
+
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 

@@ -89,7 +89,7 @@ class ElasticHandler(APIHandler):
         service, kernel_id = self.service, kernel_id_of_path(text)
         if kernel_id not in service.cluster.kernels():
             # Another server may have started it a moment ago.
-            await service.cluster.refresh()
+            await service.cluster.refresh_one("kernel", kernel_id)
         kernel = service.cluster.kernels().get(kernel_id)
         if kernel is not None and kernel.owner != self.owner and await self.is_admin():
             return kernel

@@ -125,6 +125,13 @@ class Cluster(ABC):
     async def refresh(self) -> None:
         """Return once the cache shows everything written, by anyone, before this call."""
 
+    async def refresh_one(self, kind: Literal["pod", "kernel"], name: str) -> None:
+        """The same for one pod (by name) or kernel (by id), as after a conflict over it.
+
+        It may be cheaper than :meth:`refresh`, and does not read the others.
+        """
+        await self.refresh()
+
     @abstractmethod
     async def capacity(self) -> Capacity:
         """The quota and what of it is taken by all pods."""

@@ -1,15 +1,16 @@
 """Arithmetic and words that adapters share: room for pods, refusals, names. Pure but for names.
 
 A claimed pod (and one born for a kernel) counts its resources, a warm or warming one its warm
-size, one that is gone nothing. Warm pods are given up, oldest first, when a kernel needs their
-room; they never push out anything themselves.
+size, one that is gone nothing. Warm pods are given up when a kernel needs their room, as few as
+will do; they never push out anything themselves.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from ..errors import QuotaFull, ShrinkUnderUse
 from ..model import Pod, PodPhase, Template
@@ -31,12 +32,56 @@ def is_spare(pod: Pod) -> bool:
 
 def used(pods: Iterable[Pod]) -> Resources:
     """CPU and memory taken by all pods together."""
-    cpu = memory = 0
-    for pod in pods:
-        if counts(pod):
-            cpu += pod.resources.cpu
-            memory += pod.resources.memory
-    return Resources(cpu=cpu, memory=memory)
+    return _sum(pod.resources for pod in pods if counts(pod))
+
+
+def fewest(offers: Mapping[str, Mapping[str, int]], lack: Mapping[str, int]) -> list[str] | None:
+    """Names of few offers that make up for all that is lacking; of equal ones the first.
+
+    None of them is superfluous. Where only one kind is lacking there is no shorter list.
+
+    Parameters
+    ----------
+    offers
+        What each one gives back, by kind; the names in the order of preference.
+    lack
+        How much of each kind is too little. What is not above zero does not matter.
+
+    Returns
+    -------
+    list or None
+        None: all of them together are not enough. Empty: nothing is lacking.
+    """
+    needs = {kind: amount for kind, amount in lack.items() if amount > 0}
+
+    def left(names: Iterable[str]) -> dict[str, int]:
+        given = [offers[name] for name in names]
+        rest = {kind: need - sum(one.get(kind, 0) for one in given) for kind, need in needs.items()}
+        return {kind: amount for kind, amount in rest.items() if amount > 0}
+
+    def use(name: str, short: Mapping[str, int]) -> float:
+        """How much of a shortage one makes up for."""
+        offer = offers[name]
+        return sum(min(offer.get(kind, 0), amount) / needs[kind] for kind, amount in short.items())
+
+    def size(name: str) -> float:
+        return sum(offers[name].get(kind, 0) / need for kind, need in needs.items())
+
+    chosen: list[str] = []
+    while short := left(chosen):
+        rest = [name for name in offers if name not in chosen]
+        if enough := [name for name in rest if not left([*chosen, name])]:
+            chosen.append(min(enough, key=size))
+            break
+        best = max(rest, key=lambda name: use(name, short), default=None)
+        if best is None or use(best, short) <= 0:
+            return None
+        chosen.append(best)
+    for name in tuple(chosen):
+        others = [one for one in chosen if one != name]
+        if not left(others):
+            chosen = others
+    return chosen
 
 
 def make_room(
@@ -46,7 +91,7 @@ def make_room(
     *,
     replacing: str | None = None,
     evict: bool = False,
-    promised: Sequence[Resources] = (),
+    promised: Mapping[str, Resources] = MappingProxyType({}),
     where: str = "This machine",
 ) -> list[str]:
     """Names of the warm pods to give up so that ``asked`` fits; often none.
@@ -58,7 +103,7 @@ def make_room(
     evict
         Whether warm pods may be given up.
     promised
-        What is being created and does not show among ``pods`` yet.
+        What pods are being given, by name, and do not show yet; such pods are not given up.
     where
         What has no room, for the refusal's sentence.
 
@@ -68,32 +113,42 @@ def make_room(
         It does not fit, with the figures.
     """
     others = [pod for pod in pods if counts(pod) and pod.name != replacing]
-    now = _with(used(others), promised)
-    lack_cpu = now.cpu + asked.cpu - total.cpu
-    lack_memory = now.memory + asked.memory - total.memory
-    chosen: list[str] = []
-    if evict:
-        for pod in sorted(filter(is_spare, others), key=lambda one: (one.created, one.name)):
-            if lack_cpu <= 0 and lack_memory <= 0:
-                break
-            helps_cpu = lack_cpu > 0 and pod.resources.cpu > 0
-            helps_memory = lack_memory > 0 and pod.resources.memory > 0
-            if helps_cpu or helps_memory:
-                chosen.append(pod.name)
-                lack_cpu -= pod.resources.cpu
-                lack_memory -= pod.resources.memory
-    if lack_cpu <= 0 and lack_memory <= 0:
+    sizes = {pod.name: pod.resources for pod in others}
+    for name, size in promised.items():
+        if name != replacing:
+            sizes[name] = _larger(size, sizes.get(name, size))
+    now = _sum(sizes.values())
+    lack = {
+        "cpu": now.cpu + asked.cpu - total.cpu,
+        "memory": now.memory + asked.memory - total.memory,
+    }
+    spare = [one for one in others if evict and is_spare(one) and one.name not in promised]
+    spare.sort(key=lambda one: (one.created, one.name))
+    offers = {one.name: _amounts(one.resources) for one in spare}
+    chosen = fewest(offers, lack)
+    if chosen is not None:
         return chosen
-    if evict:  # what kernels hold is what counts for the user
-        now = _with(used(pod for pod in others if not is_spare(pod)), promised)
-    raise QuotaFull(_refusal(where, total, now, asked, lack_cpu > 0, lack_memory > 0))
+    for one in spare:  # what kernels hold is what counts for the user
+        del sizes[one.name]
+        lack = {kind: amount - offers[one.name][kind] for kind, amount in lack.items()}
+    now = _sum(sizes.values())
+    raise QuotaFull(_refusal(where, total, now, asked, lack["cpu"] > 0, lack["memory"] > 0))
 
 
-def _with(taken: Resources, promised: Sequence[Resources]) -> Resources:
-    return Resources(
-        cpu=taken.cpu + sum(one.cpu for one in promised),
-        memory=taken.memory + sum(one.memory for one in promised),
-    )
+def _sum(sizes: Iterable[Resources]) -> Resources:
+    cpu = memory = 0
+    for one in sizes:
+        cpu += one.cpu
+        memory += one.memory
+    return Resources(cpu=cpu, memory=memory)
+
+
+def _larger(one: Resources, other: Resources) -> Resources:
+    return Resources(cpu=max(one.cpu, other.cpu), memory=max(one.memory, other.memory))
+
+
+def _amounts(size: Resources) -> dict[str, int]:
+    return {"cpu": size.cpu, "memory": size.memory}
 
 
 def _refusal(

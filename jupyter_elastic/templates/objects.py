@@ -11,12 +11,11 @@ from typing import Any
 
 from ..errors import BadTemplate
 from ..model import Template
+from ..podoptions import API_VERSION
 from .fields import kind_of
 from .machine import Machine
 from .parse import NAME, parse_template
 
-GROUP = "elastic.jupyter.org"
-API_VERSION = f"{GROUP}/v1alpha1"
 KIND = "KernelTemplate"
 _NAMES = {
     "kubernetes": "pod",

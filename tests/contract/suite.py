@@ -445,7 +445,7 @@ class ClusterContract:
             hello = await (await other.dial(pod)).call("hello")
             assert (hello["pod"], hello["kernel_id"]) == (pod.name, kernel.kernel_id)
             bigger = await other.resize_pod(pod, Resources(cpu=500, memory=300 * MIB))
-            await cluster.refresh()
+            await cluster.refresh_one("pod", pod.name)
             assert cluster.pods()[pod.name] == bigger
             await cluster.close()  # its server stops; the kernel runs on
             assert (await (await other.dial(pod)).call("status"))["alive"]
@@ -453,6 +453,8 @@ class ClusterContract:
             await third.open()
             assert third.pods()[pod.name] == bigger
             await third.delete_kernel(kernel.kernel_id)
+            await other.refresh_one("kernel", kernel.kernel_id)
+            assert kernel.kernel_id not in other.kernels()
             await until(lambda: not other.pods(), 5)
             await other.close()
             await third.close()

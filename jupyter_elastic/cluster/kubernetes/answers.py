@@ -92,12 +92,15 @@ class ApiQuotaFull(errors.QuotaFull):
         The ResourceQuota's name.
     requested, used, limited
         Quantities by the quota's names of resources, as the API wrote them.
+    lacking
+        How much is too little, by those names: millicores, bytes or a count.
     """
 
     quota: str = ""
     requested: Mapping[str, str] = {}
     used: Mapping[str, str] = {}
     limited: Mapping[str, str] = {}
+    lacking: Mapping[str, int] = {}
     is_hopeless = False
     """Whether it would have no room even if nothing else were there."""
 

@@ -129,6 +129,7 @@ class KubeApi:
         timeout: float = 30.0,
         accept: str = "application/json",
         exists: type[ElasticError] | None = None,
+        repeat: bool = False,
     ) -> bytes:
         """Send a request and return the answer's body.
 
@@ -147,6 +148,9 @@ class KubeApi:
             The form of the answer, for instance :data:`METADATA_LIST`.
         exists
             The class of the error when an object of this name exists already.
+        repeat
+            Whether a write is safe to repeat although nothing in it says so: the caller knows its
+            own earlier attempt when it meets it (:mod:`.creation`).
 
         Raises
         ------
@@ -160,8 +164,10 @@ class KubeApi:
         headers = {"Accept": accept}
         if data is not None:
             headers["Content-Type"] = content_type
-        safe = method in ("GET", "HEAD", "DELETE") or (
-            method in ("PUT", "PATCH") and _versioned(data)
+        safe = (
+            repeat
+            or method in ("GET", "HEAD", "DELETE")
+            or (method in ("PUT", "PATCH") and _versioned(data))
         )
         spent, attempt, reloaded, lost = 0.0, 0, False, False
         while True:
@@ -190,6 +196,7 @@ class KubeApi:
                     await self._connection.reload(generation)
                     continue
                 wait = _retry_after(answered)
+                lost = lost or code >= 500  # whoever answers may not know what became of it
                 failure = _explain(code, answer, about, wait, exists)
                 again = _repeatable(code, failure, safe, attempt)
             spent += self._clock() - started

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import msgspec
 import zmq
 
-from ...agent import pack
 from ...errors import (
     AgentUnreachable,
     BadTemplate,
@@ -27,15 +26,19 @@ from ...errors import (
 )
 from ...model import Kernel, Pod, PodPhase, Template
 from ...podoptions import PodOptions
-from .. import room
 from . import manifests
+from .agentmap import AgentMap
 from .api import KubeApi
+from .creation import Creator
+from .facts import mounting
 from .manifests import label
-from .problems import ApiConflict
+from .objects import PodObject
 from .talks import ClientKeys, Talks
 
 HELLO_WAIT = 20.0
 """Seconds a pod's agent is asked to answer within, again and again, while it warms."""
+MAP_TRUSTED = 5.0
+"""Seconds for which the agent's code is believed to be there while a pod waits for its mounts."""
 COLD_TIMEOUT = 300.0
 """Seconds within which a pod born for a kernel must get it, else it ends."""
 WARM_PATIENCE = 1.5
@@ -47,6 +50,9 @@ class Pods(Protocol):
 
     def pod(self, name: str) -> Pod | None:
         """The pod as last seen."""
+
+    def object(self, name: str) -> PodObject | None:
+        """The same as Kubernetes has it."""
 
     def took(self, answer: bytes) -> Pod:
         """Take the answer to a write of ours into the view."""
@@ -71,19 +77,20 @@ class Births:
         pods: Pods,
         talks: Talks,
         resize: Resize,
+        creator: Creator,
         image: str,
         log: logging.Logger,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._api = api
+        self._creator = creator
         self._pods = pods
         self._talks = talks
         self._resize = resize
         self._clock = clock
         self._image = image
         self._log = log
-        self._agent_map = ""
-        self._mapping = asyncio.Lock()
+        self._agent_map = AgentMap(api, creator)
         self._nursed: dict[str, asyncio.Task[None]] = {}
         self._unreachable: dict[str, Forbidden] = {}
 
@@ -97,7 +104,7 @@ class Births:
     # -- objects ---------------------------------------------------------------------------
 
     async def create(
-        self, template: Template, kernel: Kernel | None, owner: dict[str, Any] | None
+        self, name: str, template: Template, kernel: Kernel | None, owner: dict[str, Any] | None
     ) -> Pod:
         """Create a pod with its Secret, and begin to wait for its agent.
 
@@ -116,10 +123,9 @@ class Births:
                 "c.ElasticKubernetes.image.",
                 field="image",
             )
-        agent_map = await self._ensure_agent()
+        agent_map = await self._agent_map.ensure()
         if kernel is not None:
             await self._ensure_claim(template, kernel)
-        name = room.make_name(template)
         agent_public, agent_secret = (key.decode() for key in zmq.curve_keypair())
         public, secret = (key.decode() for key in zmq.curve_keypair())
         manifest = manifests.make_pod(
@@ -136,9 +142,7 @@ class Births:
             name, template, cold=kernel.resources if kernel else None, warm_timeout=timeout
         )
         self._talks.know(name, ClientKeys(public, secret))
-        pod = self._pods.took(
-            await self._api.request("POST", self._api.path("pods"), body=manifest)
-        )
+        pod = self._pods.took(await self._creator.create(self._api.path("pods"), manifest))
         keys = {
             "secret_key": agent_secret,
             "public_key": agent_public,
@@ -147,7 +151,7 @@ class Births:
         client = {"public_key": public, "secret_key": secret}
         body = manifests.make_secret(name, pod.uid, config, keys, client)
         try:
-            await self._api.request("POST", self._api.path("secrets"), body=body)
+            await self._creator.ensure(self._api.path("secrets"), body)
         except BaseException:
             await asyncio.shield(self._forget(name))
             raise
@@ -162,27 +166,11 @@ class Births:
         except ElasticError as error:
             self._log.warning("Pod %s could not be taken back: %s", name, error)
 
-    async def _ensure_agent(self) -> str:
-        """Have the agent's zipapp in the namespace; its name follows from its content."""
-        async with self._mapping:
-            if not self._agent_map:
-                body = manifests.make_agent_map(pack.build())
-                try:
-                    await self._api.request("POST", self._api.path("configmaps"), body=body)
-                except ApiConflict:
-                    self._log.debug("The agent's ConfigMap is there already.")
-                self._agent_map = body["metadata"]["name"]
-            return self._agent_map
-
     async def _ensure_claim(self, template: Template, kernel: Kernel) -> None:
         """Have the owner's volume, where the template makes one for each owner."""
         body = manifests.make_claim(template.kubernetes or PodOptions(), kernel.owner)
-        if body is None:
-            return
-        try:
-            await self._api.request("POST", self._api.path("persistentvolumeclaims"), body=body)
-        except ApiConflict:
-            self._log.debug("The volume of %s is there already.", kernel.owner)
+        if body is not None:
+            await self._creator.ensure(self._api.path("persistentvolumeclaims"), body)
 
     # -- until the agent is up -------------------------------------------------------------
 
@@ -207,6 +195,7 @@ class Births:
             if pod is None or pod.phase is not PodPhase.WARMING:
                 return
             if pod.agent is None:
+                await self._help_mount(name)
                 await self._pods.changed(5.0)
                 continue
             try:
@@ -221,6 +210,16 @@ class Births:
             except ElasticError as error:
                 self._log.warning("Pod %s is not looked after for now: %s", name, error)
                 await asyncio.sleep(2.0)
+
+    async def _help_mount(self, name: str) -> None:
+        """Have the agent's code there while a pod waits for what it mounts."""
+        obj = self._pods.object(name)
+        if obj is None or not mounting(obj):
+            return
+        try:
+            await self._agent_map.ensure(MAP_TRUSTED)
+        except ElasticError as error:
+            self._log.warning("Pod %s may lack the agent's code: %s", name, error)
 
     async def _greet(self, pod: Pod) -> dict[str, Any] | None:
         """What the agent says once it no longer warms; None: not yet."""

@@ -12,7 +12,9 @@ from ...errors import BadQuantity
 from ...model import UNLIMITED, Capacity, Pod
 from ...resources import Resources, parse_cpu, parse_memory
 from .. import room
-from .objects import QuotaObject
+from .facts import amounts
+from .objects import PodObject, QuotaObject
+from .problems import number
 
 _CPU = ("requests.cpu", "cpu", "limits.cpu")
 _MEMORY = ("requests.memory", "memory", "limits.memory")
@@ -49,6 +51,25 @@ def read(
         gpus=gpus,
         gpus_used=gpus_used,
     )
+
+
+def given_back(obj: PodObject) -> dict[str, int]:
+    """What a ResourceQuota gets back when a pod goes, by the names that quotas have for it.
+
+    Millicores, bytes or a count.
+    """
+    size = amounts(obj)
+    found = {"pods": 1, "count/pods": 1}
+    for key, quantity in size.requests.items():
+        amount = number(key, quantity)
+        found[f"requests.{key}"] = amount
+        if key in ("cpu", "memory"):
+            found[key] = amount
+    for key, quantity in size.limits.items():
+        found[f"limits.{key}"] = number(key, quantity)
+        # Of what cannot be overcommitted only the limit need be there.
+        found.setdefault(f"requests.{key}", found[f"limits.{key}"])
+    return found
 
 
 def _limits(quota: QuotaObject, names: Sequence[str], parse: object) -> list[int]:

@@ -10,12 +10,11 @@ import asyncio
 import logging
 import os
 import socket
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -25,33 +24,33 @@ from ...errors import (
     ElasticError,
     Gone,
     KernelExists,
-    QuotaFull,
 )
 from ...model import (
     Capacity,
     Enforcement,
     Kernel,
-    KernelPhase,
     Pod,
     PodPhase,
     PoolRow,
     Step,
     Template,
 )
+from ...podoptions import API_VERSION
 from ...resources import Resources
 from .. import base, room
 from ..client import AgentClient
-from . import capacity, manifests, records
+from . import manifests, records
 from .api import MERGE_PATCH, KubeApi
 from .births import Births
-from .lease import LeaseElector
-from .manifests import API_VERSION, label
+from .creation import Creator
+from .manifests import label
+from .pool import Pool
 from .portforward import PortForwards
-from .problems import ApiConflict, ApiNotFound, ApiQuotaFull
+from .problems import ApiConflict, ApiNotFound
+from .quota import Quota
 from .resize import Policy
 from .sizes import Sizes
 from .talks import Talks
-from .tending import Care, care_for
 from .view import View
 from .waiting import Waiting
 
@@ -59,6 +58,8 @@ _LOG = logging.getLogger(__name__)
 
 DELETED_WITHIN = 30.0
 """Seconds a deleted pod may take to be gone; then its node does not answer and we go on."""
+ATTEMPTS = 6
+"""Deletions that are lost to the kubelet's own writes, which change nothing of ours."""
 PREFETCH = 4
 """Warm pods of a template that are dialled ahead of a claim."""
 
@@ -127,29 +128,40 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`."""
         self._api = await KubeApi.connect(**self._where, qps=self._qps, burst=int(2 * self._qps))
         self._view = View(self._api, self._log)
+        self._creator = Creator(self._api, self._spawn, self._log)
         direct = self._access == "direct" or (self._access == "auto" and self._api.in_cluster)
         self._tunnels = None if direct else PortForwards(self._api, self._log)
         self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log)
         self._waiting = Waiting(self._api, self._view, lambda name: self._births.refusal(name))
+        where = f"Namespace {self._api.namespace}"
+        self._quota = Quota(self._view, self._caps, where, self._give_back, self._spawn, self._log)
         self._sizes = Sizes(
             self._view,
             self._talks,
             self._policy,
-            self._give_room,
+            self._quota,
             self._waiting.events,
             self._log,
         )
         self._births = Births(
-            self._api, self._view, self._talks, self._trim, self._image, self._log
+            self._api,
+            self._view,
+            self._talks,
+            self._trim,
+            self._creator,
+            self._image,
+            self._log,
         )
-        self._identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._electors: dict[str, LeaseElector] = {}
-        self._held: set[str] = set()
-        self._given = -COUNTED_WITHIN
-        """When warm pods were last given back for want of quota, by the loop's clock."""
-        self._giving_up: set[str] = set()
-        self._promised: list[Resources] = []
-        """Sizes of pods that are being created: the view does not show them yet."""
+        identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._pool = Pool(
+            self._api,
+            self._view,
+            identity,
+            self._births.nurse,
+            self._give_back,
+            self._spawn,
+            self._log,
+        )
         self._chores: set[asyncio.Task[None]] = set()
         self._view.follow = self._follow
         try:
@@ -164,11 +176,7 @@ class KubernetesCluster(base.Cluster):
         if not self._open:
             return
         self._open = False
-        for name in tuple(self._held):
-            try:
-                await self.release_lease(name)
-            except ElasticError as error:
-                self._log.warning("Lease %s runs out by itself: %s", name, error)
+        await self._pool.close()
         await self._release()
 
     async def _release(self) -> None:
@@ -182,7 +190,7 @@ class KubernetesCluster(base.Cluster):
             await self._tunnels.close()
         await self._api.close()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
@@ -205,9 +213,13 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`."""
         await self._view.sync()
 
+    async def refresh_one(self, kind: Literal["pod", "kernel"], name: str) -> None:
+        """See :class:`~..base.Cluster`."""
+        await (self._view.read_pod(name) if kind == "pod" else self._view.read_kernel(name))
+
     async def capacity(self) -> Capacity:
         """See :class:`~..base.Cluster`."""
-        return capacity.read(self._caps, self._view.quotas(), self._view.pods.values())
+        return self._quota.capacity()
 
     def enforcement(self) -> Enforcement:
         """See :class:`~..base.Cluster`."""
@@ -253,23 +265,20 @@ class KubernetesCluster(base.Cluster):
 
     async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
         """See :class:`~..base.Cluster`. Also raises BadTemplate: there is no image."""
-        asked = kernel.resources if kernel else manifests.WARM_REQUESTS
+        births, quota = self._births, self._quota
         if kernel is None:
-            self._let_kernels_first()
-        self._make_room(asked, evict=kernel is not None)
-        owner = self._kernel_owner(kernel) if kernel else self._pool_owner()
-        self._promised.append(asked)
-        try:
-            for attempt in range(EVICTIONS):
-                try:
-                    return await self._births.create(template, kernel, owner)
-                except QuotaFull as error:
-                    last = kernel is None or attempt == EVICTIONS - 1
-                    if last or not await self._give_room(error):
-                        raise
-        finally:
-            self._promised.remove(asked)
-        raise AssertionError("unreachable")
+            name = room.make_name(template)
+            quota.let_kernels_first()
+            with quota.room_for(name, manifests.WARM_REQUESTS, evict=False):
+                return await births.create(name, template, None, self._pool.owner())
+        owner = self._kernel_owner(kernel)
+
+        async def born() -> Pod:
+            name = room.make_name(template)
+            with quota.room_for(name, kernel.resources):
+                return await births.create(name, template, kernel, owner)
+
+        return await quota.within(born)
 
     async def wait_pod(
         self, name: str, timeout: float, *, tell: Callable[[Step], None] | None = None
@@ -292,14 +301,14 @@ class KubernetesCluster(base.Cluster):
             raise Conflict(f"Pod {pod.name} changed meanwhile.")
         if now.phase is not PodPhase.WARM:
             raise Conflict(f"Pod {pod.name} is {now.phase.value}.")
-        self._make_room(kernel.resources, replacing=pod.name, evict=True)
         change = {
             "labels": {label("phase"): "claimed", label("kernel"): kernel.kernel_id},
             "annotations": {label("asked"): manifests.asked(kernel.resources)},
             "ownerReferences": [self._kernel_owner(kernel)],
         }
         try:
-            return await self._view.patch(now, {"metadata": change})
+            with self._quota.claiming(pod.name, kernel.resources):
+                return await self._view.patch(now, {"metadata": change})
         except Gone as error:
             raise Conflict(error.message) from None
 
@@ -317,9 +326,13 @@ class KubernetesCluster(base.Cluster):
             raise Gone(f"Pod {pod.name} is gone.")
         if now.uid != pod.uid or now.version != pod.version:
             raise Conflict(f"Pod {pod.name} changed meanwhile.")
-        if resources != now.resources:
-            self._make_room(resources, replacing=pod.name, evict=True)
-        return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+        if resources == now.resources:
+            return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+        with self._quota.room_for(pod.name, resources):
+            try:
+                return await self._sizes.resize(now, resources, wait=wait, tell=tell)
+            finally:
+                self._quota.settled(pod.name)
 
     async def _trim(self, pod: Pod, overhead: int) -> Pod:
         return await self._sizes.resize(pod, pod.resources, overhead=overhead)
@@ -359,6 +372,9 @@ class KubernetesCluster(base.Cluster):
             return True
         return False
 
+    async def _give_back(self, name: str, reason: str) -> None:
+        await self.delete_pod(name, reason, if_spare=True)
+
     async def dial(self, pod: Pod) -> AgentClient:
         """See :class:`~..base.Cluster`."""
         return await self._talks.dial(pod)
@@ -377,69 +393,6 @@ class KubernetesCluster(base.Cluster):
             return ""
         return answer.decode(errors="replace")[-8000:]
 
-    # -- room ------------------------------------------------------------------------------
-
-    def _make_room(self, asked: Resources, *, replacing: str | None = None, evict: bool) -> None:
-        """Keep to the configured caps, giving warm pods back for kernels. Raises QuotaFull."""
-        cpu, memory = self._caps
-        if cpu is None and memory is None:
-            return
-        total = capacity.capped(self._caps)
-        pods = self._view.pods.values()
-        where = f"Namespace {self._api.namespace}"
-        names = room.make_room(
-            total,
-            pods,
-            asked,
-            replacing=replacing,
-            evict=evict,
-            promised=self._promised,
-            where=where,
-        )
-        for name in names:
-            self._spawn(self._give_back(name))
-
-    async def _give_room(self, error: QuotaFull) -> bool:
-        """Give back a few warm pods to a full quota; whether it is worth trying again."""
-        if isinstance(error, ApiQuotaFull) and error.is_hopeless:
-            return False
-        spare = sorted(
-            (pod for pod in self._view.pods.values() if room.is_spare(pod)),
-            key=lambda pod: (pod.phase is PodPhase.WARM, pod.created),
-        )
-        clock = asyncio.get_running_loop().time
-        if not spare and clock() > self._given + COUNTED_WITHIN:
-            return False
-        before = [quota.status for quota in self._view.quotas()]
-        if spare:
-            await asyncio.gather(*(self._give_back(pod.name) for pod in spare[:2]))
-            self._given = clock()
-        until = clock() + COUNTED_WITHIN
-        while clock() < until and [quota.status for quota in self._view.quotas()] == before:
-            await self._view.changed(0.2)
-        return True
-
-    def _let_kernels_first(self) -> None:
-        """A warm pod takes no room that a kernel waits for. Raises QuotaFull."""
-        if not self._view.quotas():
-            return
-        served = {pod.kernel_id for pod in self._view.pods.values()}
-        now = time.time()
-        for kernel in self._view.kernels.values():
-            starts = kernel.phase in _WAITING and now < kernel.deadline
-            resize = kernel.resize
-            grows = resize is not None and resize.state == "InProgress"
-            if (starts and kernel.kernel_id not in served) or (
-                grows and resize is not None and now < resize.time + GROWS_WITHIN
-            ):
-                raise QuotaFull("A kernel that starts or grows takes what room there is.")
-
-    async def _give_back(self, name: str) -> None:
-        try:
-            await self.delete_pod(name, "room is needed", if_spare=True)
-        except ElasticError as error:
-            self._log.warning("Warm pod %s could not be given back: %s", name, error)
-
     # -- kernels ---------------------------------------------------------------------------
 
     def _kernel_owner(self, kernel: Kernel) -> dict[str, Any]:
@@ -454,8 +407,8 @@ class KubernetesCluster(base.Cluster):
 
     async def create_kernel(self, kernel: Kernel) -> Kernel:
         """See :class:`~..base.Cluster`."""
-        answer = await self._api.request(
-            "POST", self._kernel_path(), body=records.make_kernel(kernel), exists=KernelExists
+        answer = await self._creator.create(
+            self._kernel_path(), records.make_kernel(kernel), exists=KernelExists
         )
         return self._view.took_kernel(answer)
 
@@ -503,108 +456,19 @@ class KubernetesCluster(base.Cluster):
 
     def pool_size(self, template: Template) -> int | None:
         """See :class:`~..base.Cluster`. A KernelPool may say otherwise than the template."""
-        pool = self._view.pool()
-        if pool is None:
-            return template.pool.size
-        if pool.spec.get("paused"):
-            return None
-        sizes = pool.spec.get("sizes") or {}
-        return int(sizes.get(template.name, template.pool.size))
-
-    def _pool_owner(self) -> dict[str, Any] | None:
-        pool = self._view.pool()
-        if pool is None:
-            return None
-        return manifests.owner_reference("KernelPool", pool.metadata.name, pool.metadata.uid)
-
-    async def _ensure_pool(self) -> None:
-        """Have a KernelPool, so that warm pods belong to something and admins see how they are."""
-        if self._view.pool() is not None:
-            return
-        body = {"apiVersion": API_VERSION, "kind": "KernelPool", "metadata": {"name": POOL}}
-        path = self._api.path("kernelpools", api=API_VERSION)
-        try:
-            self._view.took_pool(await self._api.request("POST", path, body=body))
-        except ElasticError as error:
-            self._log.debug("There is no KernelPool, and none could be made: %s", error)
+        return self._pool.size(template)
 
     async def report_pool(self, rows: Sequence[PoolRow]) -> None:
         """See :class:`~..base.Cluster`."""
-        pool = self._view.pool()
-        if pool is None:
-            return
-        status = {
-            "warm": sum(row.warm for row in rows),
-            "target": sum(row.target for row in rows),
-            "templates": [
-                {
-                    "name": row.template,
-                    "target": row.target,
-                    "warm": row.warm,
-                    "warming": row.warming,
-                    "message": row.message[:4096],
-                }
-                for row in rows
-            ],
-            "holder": self._identity,
-            "observedGeneration": pool.metadata.generation,
-        }
-        path = self._api.path("kernelpools", pool.metadata.name, "status", api=API_VERSION)
-        self._view.took_pool(
-            await self._api.request(
-                "PATCH", path, body={"status": status}, content_type=MERGE_PATCH
-            )
-        )
-
-    # -- controllers -----------------------------------------------------------------------
+        await self._pool.report(rows)
 
     async def acquire_lease(self, name: str) -> bool:
         """See :class:`~..base.Cluster`."""
-        elector = self._electors.get(name)
-        if elector is None:
-            elector = LeaseElector(self._api, f"jupyter-elastic-{name}", self._identity)
-            self._electors[name] = elector
-        if not await elector.acquire():
-            self._held.discard(name)
-            return False
-        if name not in self._held:
-            self._held.add(name)
-            await self._ensure_pool()
-        self._tend()
-        return True
+        return await self._pool.acquire(name)
 
     async def release_lease(self, name: str) -> None:
         """See :class:`~..base.Cluster`."""
-        elector = self._electors.pop(name, None)
-        if elector is not None and name in self._held:
-            self._held.discard(name)
-            await elector.release()
-
-    def _tend(self) -> None:
-        """What the holder of a lease does for pods that belong to nobody."""
-        for pod in tuple(self._view.pods.values()):
-            obj = self._view.object(pod.name)
-            care = care_for(pod, obj, time.time()) if obj is not None else None
-            if care is None or pod.name in self._giving_up:
-                continue
-            if care.kind == "nurse":
-                self._births.nurse(pod.name)
-            else:
-                self._spawn(self._end_unneeded(pod, care))
-
-    async def _end_unneeded(self, pod: Pod, care: Care) -> None:
-        self._giving_up.add(pod.name)
-        try:
-            if care.kind == "give-up":
-                # Told first: the pool's controller backs off for that reason, and shows it.
-                said = {label("reason"): care.reason, label("message"): care.message[:2000]}
-                self._log.warning("Warm pod %s is given up: %s", pod.name, care.message)
-                await self._view.patch(pod, {"metadata": {"annotations": said}})
-            await self.delete_pod(pod.name, care.reason, if_spare=True)
-        except ElasticError as error:
-            self._log.warning("Pod %s could not be removed yet: %s", pod.name, error)
-        finally:
-            self._giving_up.discard(pod.name)
+        await self._pool.release(name)
 
     # -- the watch -------------------------------------------------------------------------
 
@@ -625,16 +489,3 @@ class KubernetesCluster(base.Cluster):
 def _is_over(pod: Pod) -> bool:
     """Whether a pod of the pool has ended already."""
     return pod.phase is PodPhase.GONE and pod.kernel_id is None
-
-
-ATTEMPTS = 6
-"""Deletions that are lost to the kubelet's own writes, which change nothing of ours."""
-POOL = "pool"
-"""The name of the KernelPool that is made where there is none."""
-EVICTIONS = 5
-"""How often a refusal for want of quota is answered by giving warm pods back."""
-COUNTED_WITHIN = 5.0
-"""Seconds that the cluster may take to see that a pod which is gone takes no quota any more."""
-GROWS_WITHIN = 60.0
-"""Seconds after which a resize that is under way, by its record, was left behind by its server."""
-_WAITING = (KernelPhase.STARTING, KernelPhase.MOVING)

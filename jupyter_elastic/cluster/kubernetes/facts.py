@@ -86,6 +86,15 @@ def enforced(obj: PodObject) -> Resources:
     return _without_overhead(container(obj).resources or amounts(obj), obj)
 
 
+def mounting(obj: PodObject) -> bool:
+    """Whether a node has the pod and waits for what it mounts; or pulls, where none tells apart."""
+    scheduled, ready = condition(obj, "PodScheduled"), condition(obj, "PodReadyToStartContainers")
+    if scheduled is None or scheduled.status != "True" or (ready and ready.status == "True"):
+        return False
+    state = container(obj).state
+    return state.running is None and state.terminated is None
+
+
 def unreachable(obj: PodObject) -> bool:
     """Whether the control plane marked the pod because its node went silent.
 

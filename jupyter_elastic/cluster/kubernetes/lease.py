@@ -20,12 +20,12 @@ import msgspec
 from ...errors import ApiUnreachable, Conflict, ElasticError
 from . import problems
 from .api import MERGE_PATCH, KubeApi
+from .manifests import MANAGED_BY
 from .objects import Meta
 
 _LOG = logging.getLogger(__name__)
 
 API = "coordination.k8s.io/v1"
-MANAGED_BY = {"app.kubernetes.io/managed-by": "jupyter-elastic"}
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):

@@ -17,11 +17,9 @@ from typing import Any
 import msgspec
 
 from ...model import Kernel, Template
-from ...podoptions import PodOptions
+from ...podoptions import API_VERSION, GROUP, PodOptions
 from ...resources import MIB, Gpu, Resources
 
-GROUP = "elastic.jupyter.org"
-API_VERSION = f"{GROUP}/v1alpha1"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "jupyter-elastic"}
 CONTAINER = "kernel"
 

@@ -17,6 +17,7 @@ import msgspec
 
 from ... import errors
 from ...errors import ElasticError
+from ...podoptions import GROUP
 from ...resources import parse_cpu, parse_memory, show_memory
 from .answers import (
     ApiBusy,
@@ -28,7 +29,7 @@ from .answers import (
     Unauthorized,
     api_error,
 )
-from .target import GROUP, Target
+from .target import Target
 
 __all__ = [
     "ApiBusy",
@@ -40,6 +41,7 @@ __all__ = [
     "Unauthorized",
     "api_error",
     "explain",
+    "number",
 ]
 
 
@@ -207,8 +209,13 @@ def _quota(message: str, asked: Target) -> ElasticError | None:
         full = ApiQuotaFull(text)
         full.quota, full.requested = found["name"], requested
         full.used, full.limited = used, limited
+        full.lacking = {
+            key: number(key, amount) + number(key, used.get(key, "0")) - number(key, limited[key])
+            for key, amount in requested.items()
+            if key in limited
+        }
         full.is_hopeless = any(
-            _number(key, amount) > _number(key, limited.get(key, amount))
+            number(key, amount) > number(key, limited.get(key, amount))
             for key, amount in requested.items()
         )
         return full
@@ -387,7 +394,7 @@ def _show(resource: str, quantity: str) -> str:
     return quantity or "0"
 
 
-def _number(resource: str, quantity: str) -> float:
+def number(resource: str, quantity: str) -> int:
     """A quantity to be compared with others of its resource; 0 where it cannot be read."""
     try:
         return parse_cpu(quantity) if resource.endswith("cpu") else parse_memory(quantity)

@@ -2,8 +2,7 @@
 
 :func:`steps` are dated lines for the user who waits. :func:`hindrance` is what stands in the way
 now: fatal where waiting cannot help (there is no such image), else something that may pass (no
-node has room yet), and the caller decides how long to wait. :func:`trouble` is the error as soon as
-it is certain.
+node has room yet), and the caller decides how long to wait.
 
 Events may be missing (they expire, and may be lost), so nothing but words and dates depends on
 them.
@@ -60,12 +59,6 @@ def steps(obj: PodObject, events: Sequence[EventObject] = ()) -> tuple[Step, ...
     if now := hindrance(obj, events):
         found.append(Step(now.since or _latest(found, obj), "blocked", str(now.error)))
     return tuple(sorted(found, key=lambda step: (step.time, _ORDER.index(step.name))))
-
-
-def trouble(obj: PodObject, events: Sequence[EventObject] = ()) -> ElasticError | None:
-    """Why the pod will not come up, once that is certain."""
-    now = hindrance(obj, events)
-    return now.error if now and now.severity == "fatal" else None
 
 
 def hindrance(obj: PodObject, events: Sequence[EventObject] = ()) -> Hindrance | None:

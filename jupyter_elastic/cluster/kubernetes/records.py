@@ -13,8 +13,9 @@ from typing import Any
 
 from ...errors import BadQuantity
 from ...model import Kernel, KernelPhase, Resize, SessionRef, Step
+from ...podoptions import API_VERSION
 from ...resources import Gpu, Resources, parse_cpu, parse_memory
-from .manifests import API_VERSION, MANAGED_BY
+from .manifests import MANAGED_BY
 from .objects import CustomObject, seconds
 
 MOST_STEPS, MOST_SESSIONS = 100, 50

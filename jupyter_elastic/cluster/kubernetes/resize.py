@@ -31,14 +31,11 @@ stateDiagram-v2
     Reverting --> Reverted: the old size is back
     Reverting --> Stranded: it could not be put back
     InProgress --> Gone: the pod ended
-    Infeasible --> Replaced: the kernel has run nothing
-    Deferred --> Replaced: the same, too late
 ```
 
 Drawn once where it may happen from several states; :data:`TRANSITIONS` is complete. Whatever fails
 after the API server accepted the new size is reverted, because a size that is not in force keeps
-holding quota. A kernel that has run nothing needs no revert: its pod is replaced by one of the
-right size.
+holding quota.
 """
 
 from __future__ import annotations
@@ -67,7 +64,6 @@ from .resize_events import (
     PodGone,
     Policy,
     Refused,
-    Replace,
     Report,
     Revert,
     Seen,
@@ -99,7 +95,6 @@ __all__ = [
     "PodGone",
     "Policy",
     "Refused",
-    "Replace",
     "Report",
     "Resizing",
     "Revert",
@@ -114,7 +109,7 @@ __all__ = [
 _SEEN = frozenset(
     {State.DEFERRED, State.INFEASIBLE, State.IN_PROGRESS, State.BLOCKED, State.DONE, State.LOST}
 )
-_WATCHED = _SEEN | {State.SUPERSEDED, State.GONE, State.REVERTING, State.REPLACED}
+_WATCHED = _SEEN | {State.SUPERSEDED, State.GONE, State.REVERTING}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ASKED: frozenset(
@@ -123,7 +118,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             State.DENIED,
             State.UNSUPPORTED,
             State.REVERTING,
-            State.REPLACED,
             State.GONE,
         }
     ),
@@ -132,8 +126,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.IN_PROGRESS: _WATCHED - {State.IN_PROGRESS},
     State.BLOCKED: _WATCHED - {State.BLOCKED},
     # These two are left in the same step:
-    State.INFEASIBLE: frozenset({State.REVERTING, State.REPLACED}),
-    State.LOST: frozenset({State.REVERTING, State.REPLACED}),
+    State.INFEASIBLE: frozenset({State.REVERTING}),
+    State.LOST: frozenset({State.REVERTING}),
     State.REVERTING: frozenset({State.REVERTED, State.STRANDED, State.GONE}),
     State.UNSUPPORTED: frozenset(),
     State.DENIED: frozenset(),
@@ -141,7 +135,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.SUPERSEDED: frozenset(),
     State.REVERTED: frozenset(),
     State.STRANDED: frozenset(),
-    State.REPLACED: frozenset(),
     State.GONE: frozenset(),
 }
 """The allowed pairs. A state without successors is an end."""
@@ -267,8 +260,6 @@ class Resizing:
         if not event.certain:
             return self._fail(event, now, error)
         if isinstance(error, (ResizeUnsupported, Unsupported)):
-            if self.policy.kernel_untouched:
-                return self._fail(event, now, error)
             done = self.enter(State.UNSUPPORTED, event.cause, error.message, now)
         else:
             done = self.enter(State.DENIED, event.cause, error.message, now)
@@ -321,11 +312,8 @@ class Resizing:
         return (Report(self.state, self.message),)
 
     def _fail(self, event: Event, now: float, error: ElasticError) -> tuple[Action, ...]:
-        """Nothing will come of it, and the cluster holds the new size: revert, or replace."""
+        """Nothing will come of it, and the cluster holds the new size: revert."""
         self.failure = error
-        # A pod of that size would be as full.
-        if self.policy.kernel_untouched and not isinstance(error, ShrinkUnderUse):
-            return (*self.enter(State.REPLACED, event.cause, error.message, now), Replace(error))
         told = self.enter(State.REVERTING, event.cause, error.message, now)
         return (*told, *self._revert())
 

@@ -78,19 +78,13 @@ class Revert(msgspec.Struct, frozen=True):
     to: Size
 
 
-class Replace(msgspec.Struct, frozen=True):
-    """Give the kernel, which has run nothing, another pod; ``error`` is why."""
-
-    error: ElasticError
-
-
 class GiveUp(msgspec.Struct, frozen=True):
     """The resize failed; raise this."""
 
     error: ElasticError
 
 
-Action = Report | Finish | Revert | Replace | GiveUp
+Action = Report | Finish | Revert | GiveUp
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +94,4 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a node without room may keep it waiting."""
     in_progress_grace: float = 30.0
     """Seconds that API server or kubelet may take for anything else."""
-    kernel_untouched: bool = False
-    """Whether the kernel has run nothing yet, so that another pod serves as well."""
     revert_attempts: int = 3

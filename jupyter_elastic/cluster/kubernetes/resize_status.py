@@ -69,8 +69,6 @@ class State(str, Enum):
     """It failed, and the old size is back."""
     STRANDED = "Stranded"
     """It failed, and the old size could not be put back."""
-    REPLACED = "Replaced"
-    """It failed, and the kernel, which had run nothing, gets another pod."""
     GONE = "Gone"
     """The pod ended."""
 

@@ -13,13 +13,17 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from ...agent import protocol
-from ...errors import ApiUnreachable, ElasticError, Gone, QuotaFull, ResizeUnsupported
+from ...errors import ApiUnreachable, ElasticError, Gone, ResizeUnsupported
 from ...model import Pod
 from ...resources import Resources
 from .. import room
-from .manifests import CONTAINER, CPU_OVERHEAD
-from .objects import EventObject, PodObject
+from . import manifests
+from .manifests import CONTAINER
+from .objects import Amounts, EventObject, PodObject
+from .quota import Quota
 from .resize import (
     Accepted,
     Action,
@@ -29,14 +33,13 @@ from .resize import (
     PodGone,
     Policy,
     Refused,
-    Replace,
     Report,
     Resizing,
     Revert,
     Seen,
     Tick,
 )
-from .resize_status import Size, State
+from .resize_status import Size, State, size_of
 from .talks import Talks
 
 POLL = 0.05
@@ -46,8 +49,6 @@ YOUNG = 3.0
 POLL_LATER = 0.5
 EVENTS_AFTER = 2.0
 """Seconds between two looks at the events of a pod whose new size does not come into force."""
-EVICTIONS = 5
-"""How often a refusal for want of quota is answered by giving warm pods back."""
 
 _WORTH_TELLING = frozenset({State.DEFERRED, State.BLOCKED, State.REVERTING})
 
@@ -68,15 +69,9 @@ class Pods(Protocol):
         """Return at the next change of any pod, or after ``timeout`` seconds."""
 
 
-def size_of(resources: Resources, overhead: int) -> Size:
-    """Requests and limits for a kernel's resources; as :func:`.manifests.amounts` writes them."""
-    memory = resources.memory + overhead
-    return Size(
-        cpu_request=resources.cpu,
-        cpu_limit=resources.cpu + CPU_OVERHEAD,
-        memory_request=memory,
-        memory_limit=memory,
-    )
+def size_for(resources: Resources, overhead: int) -> Size:
+    """Requests and limits for a kernel's resources."""
+    return size_of(msgspec.convert(manifests.amounts(resources, overhead), Amounts))
 
 
 def size_patch(size: Size) -> dict[str, Any]:
@@ -93,9 +88,8 @@ class Sizes:
 
     Parameters
     ----------
-    give_room
-        Called when the quota is full: gives warm pods back, and returns whether it is worth
-        trying again.
+    quota
+        Gives warm pods back when there is no room.
     read_events
         Returns a pod's events: the kubelet tells there what goes wrong long before its status does.
     """
@@ -105,7 +99,7 @@ class Sizes:
         pods: Pods,
         talks: Talks,
         policy: Policy,
-        give_room: Callable[[QuotaFull], Awaitable[bool]],
+        quota: Quota,
         read_events: Callable[[str], Awaitable[tuple[EventObject, ...]]],
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
@@ -113,7 +107,7 @@ class Sizes:
         self._pods = pods
         self._talks = talks
         self._policy = policy
-        self._give_room = give_room
+        self._quota = quota
         self._read_events = read_events
         self._log = log
         self._clock = clock
@@ -148,7 +142,7 @@ class Sizes:
             return pod
         if wait and not born and resources.memory < pod.resources.memory:
             await self._check_use(pod, resources)
-        size = size_of(resources, overhead)
+        size = size_for(resources, overhead)
         machine = Resizing(obj, size, self._policy, self._clock())
         if same:
             self._feed(machine, Accepted(cause="asked before", generation=obj.metadata.generation))
@@ -168,28 +162,23 @@ class Sizes:
 
     async def _send(self, machine: Resizing, pod: Pod, size: Size) -> Pod:
         """Send the PATCH; a full quota is answered with warm pods first."""
-        for attempt in itertools.count():
-            try:
-                answer = await self._pods.patch(pod, size_patch(size), sub="resize")
-            except QuotaFull as error:
-                if attempt < EVICTIONS and await self._give_room(error):
-                    continue
-                await self._refuse(machine, pod, error)
-            except ElasticError as error:
-                await self._refuse(machine, pod, error)
-            else:
-                obj = self._pods.object(pod.name)
-                generation = obj.metadata.generation if obj else 0
-                self._feed(machine, Accepted(cause=self._cause("patch"), generation=generation))
-                return answer
-        raise AssertionError("unreachable")
+        try:
+            answer = await self._quota.within(
+                lambda: self._pods.patch(pod, size_patch(size), sub="resize")
+            )
+        except ElasticError as error:
+            await self._refuse(machine, pod, error)
+            raise
+        obj = self._pods.object(pod.name)
+        generation = obj.metadata.generation if obj else 0
+        self._feed(machine, Accepted(cause=self._cause("patch"), generation=generation))
+        return answer
 
     async def _refuse(self, machine: Resizing, pod: Pod, error: ElasticError) -> None:
         """Raise why the size was not accepted; one that may have been all the same is reverted."""
         certain = not isinstance(error, ApiUnreachable)
         event = Refused(cause=self._cause("patch"), error=error, certain=certain)
         await self._carry_out(machine, pod, list(self._feed(machine, event)), None)
-        raise error
 
     async def _follow(
         self,
@@ -252,7 +241,7 @@ class Sizes:
                     tell(action.message)
             elif isinstance(action, Revert):
                 await self._revert(machine, pod, action.to)
-            elif isinstance(action, (GiveUp, Replace)):
+            elif isinstance(action, GiveUp):
                 raise action.error  # who asked decides whether another pod serves
 
     async def _revert(self, machine: Resizing, pod: Pod, size: Size) -> None:

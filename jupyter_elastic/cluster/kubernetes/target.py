@@ -6,9 +6,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-GROUP = "elastic.jupyter.org"
-"""The API group of our own resources."""
-
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What a request is about, in the words of RBAC."""

@@ -6,7 +6,8 @@ here is only where it comes from.
 
 from __future__ import annotations
 
-from ...templates.objects import API_VERSION, GROUP, KIND, template_from_object
+from ...podoptions import API_VERSION, GROUP
+from ...templates.objects import KIND, template_from_object
 
 PLURAL = "kerneltemplates"
 

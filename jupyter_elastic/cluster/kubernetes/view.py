@@ -15,11 +15,12 @@ import msgspec
 
 from ...errors import Conflict, ElasticError, Gone
 from ...model import Kernel, Pod, Template
+from ...podoptions import API_VERSION
 from ...resources import MIB, Resources
 from .. import base
 from .api import MERGE_PATCH, KubeApi
 from .fate import pod_from_object
-from .manifests import API_VERSION, MANAGED_BY, label
+from .manifests import MANAGED_BY, label
 from .objects import CustomObject, PodObject, QuotaObject
 from .problems import ApiConflict, ApiNotFound
 from .records import kernel_from_object
@@ -84,6 +85,25 @@ class View:
     async def sync(self) -> None:
         """Return once all that was written before is shown."""
         await asyncio.gather(self._pods.sync(), self._kernels.sync())
+
+    async def read_pod(self, name: str) -> None:
+        """Show a pod as it is now, whatever the watch has told so far."""
+        known = self.pod(name)
+        try:
+            self.took(await self._read(name))
+        except Gone:
+            if known is not None:  # one that was created since stays
+                self.forget(known)
+
+    async def read_kernel(self, kernel_id: str) -> None:
+        """Show a kernel's record as it is now, whatever the watch has told so far."""
+        known = self.kernel_object(kernel_id)
+        path = self._api.path("kernels", kernel_id, api=API_VERSION)
+        try:
+            self.took_kernel(await self._api.request("GET", path))
+        except ApiNotFound:
+            if known is not None:
+                self.forget_kernel(kernel_id, known.metadata.uid)
 
     def subscribe(self, listener: base.Listener) -> Callable[[], None]:
         """See :meth:`..base.Cluster.subscribe`."""

@@ -1,7 +1,7 @@
 """A stand-in for an API server that misbehaves on demand; the real one is used for all else.
 
 It keeps pods with versions, lists them in pages, streams a watch from any version it remembers,
-and answers as it is told to before that.
+and answers as it is told to before that. What is created otherwise it keeps as it came.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class FakeApi:
         How the next requests are answered; what it does not say is answered properly.
     watches
         How many watches run.
+    made
+        What was created with a name, by its path.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,7 @@ class FakeApi:
         self.version = 100
         self.page_limit = 10_000
         self.leases: dict[str, Object] = {}
+        self.made: dict[str, Object] = {}
         self._pods: dict[str, Object] = {}
         self._log: list[tuple[int, bytes]] = []
         self._oldest = 0
@@ -159,8 +162,22 @@ class FakeApi:
         self.bodies.append(await request.read())
         if self.next:
             return await self.next.popleft()(request)
+        return await self._properly(request)
+
+    async def lose(self, request: web.Request) -> web.StreamResponse:
+        """Carry the request out; the connection breaks instead of the answer."""
+        await self._properly(request)
+        return await cut(request)
+
+    async def _properly(self, request: web.Request) -> web.StreamResponse:
         if "/leases" in request.path:
             return await self._lease(request)
+        if request.method == "POST":
+            return await self._make(request)
+        if request.path in self.made and request.method in ("GET", "DELETE"):
+            keep = request.method == "GET"
+            found = self.made[request.path] if keep else self.made.pop(request.path)
+            return web.json_response(found)
         if request.method != "GET":
             return web.json_response({"metadata": {"name": "x"}})
         if request.path == PODS:
@@ -170,6 +187,21 @@ class FakeApi:
             missing = failure(404, "NotFound", "not found", details={"name": "x", "kind": "pods"})
             return await missing(request)
         return web.json_response(pod)
+
+    async def _make(self, request: web.Request) -> web.StreamResponse:
+        body: Object = {}
+        with contextlib.suppress(ValueError):
+            body = await request.json()
+        name = body.get("metadata", {}).get("name")
+        if name is None:
+            return web.json_response({"metadata": {"name": "x"}})
+        path = f"{request.path}/{name}"
+        if path in self.made:
+            return await failure(409, "AlreadyExists", "already exists")(request)
+        self.version += 1
+        marks = {"uid": f"uid-{self.version}", "resourceVersion": str(self.version)}
+        self.made[path] = {**body, "metadata": {**body["metadata"], **marks}}
+        return web.json_response(self.made[path], status=201)
 
     async def _lease(self, request: web.Request) -> web.StreamResponse:
         """Leases are written as any object is: compare and swap by version."""

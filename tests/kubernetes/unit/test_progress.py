@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jupyter_elastic import errors
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
-from jupyter_elastic.cluster.kubernetes.progress import Hindrance, hindrance, steps, trouble
+from jupyter_elastic.cluster.kubernetes.progress import Hindrance, hindrance, steps
 
 from .objects import condition, event, pod, samples, waiting
 
@@ -44,7 +44,6 @@ def found(obj: PodObject, *events: EventObject) -> Hindrance:
     assert it is not None
     assert it.error.message.endswith(".")
     assert it.error.remedy
-    assert (trouble(obj, events) is None) == (it.severity == "waiting")
     return it
 
 
@@ -114,7 +113,6 @@ def test_nothing_known_is_no_trouble() -> None:
     assert steps(PodObject()) == ()
     assert hindrance(PodObject()) is None
     assert hindrance(warming()) is None
-    assert trouble(warming()) is None
 
 
 def test_a_pod_that_runs_is_in_no_trouble() -> None:
@@ -380,9 +378,11 @@ def test_the_pods_end_is_certain() -> None:
         metadata={"deletionTimestamp": "2026-01-01T00:01:00Z"},
         status={"conditions": [condition("DisruptionTarget", "EvictionByEvictionAPI")]},
     )
-    assert isinstance(trouble(gone), errors.Evicted)
+    it = found(gone)
+    assert (it.severity, type(it.error)) == ("fatal", errors.Evicted)
     deleted = pod("warming", metadata={"deletionTimestamp": "2026-01-01T00:01:00Z"})
-    assert isinstance(trouble(deleted), errors.AgentTimeout)  # as wait_pod promises
+    it = found(deleted)
+    assert (it.severity, type(it.error)) == ("fatal", errors.AgentTimeout)  # as wait_pod promises
 
 
 # -- whatever it says --------------------------------------------------------------------------

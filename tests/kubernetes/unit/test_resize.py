@@ -26,7 +26,6 @@ from jupyter_elastic.cluster.kubernetes.resize import (
     PodGone,
     Policy,
     Refused,
-    Replace,
     Report,
     Resizing,
     Revert,
@@ -63,7 +62,6 @@ WISH = {
 NO_ROOM = "Node didn't have enough capacity: cpu, requested: 5000, capacity: 2000"
 NOT_NOW = "Node didn't have enough resource: memory, requested: 1073741824, used: 0, capacity: 0"
 POLICY = Policy(deferred_grace=60, in_progress_grace=20)
-FRESH = Policy(deferred_grace=5, in_progress_grace=20, kernel_untouched=True)
 
 
 def after(*, generation: int = 4, looked: int | None = 4, **changes: Any) -> PodObject:
@@ -140,7 +138,7 @@ class Story:
     def error(self) -> ElasticError:
         """Of the last action."""
         action = self.last[-1]
-        assert isinstance(action, (GiveUp, Replace))
+        assert isinstance(action, GiveUp)
         return action.error
 
 
@@ -153,8 +151,6 @@ def at(state: State) -> Story:
         return story.refused(QuotaFull("Full."))
     if state is State.UNSUPPORTED:
         return story.refused(Unsupported("No."))
-    if state is State.REPLACED:
-        return Story(FRESH).accepted().saw(State.INFEASIBLE)
     story.accepted()
     if state in (State.INFEASIBLE, State.LOST):  # only passed through
         story.machine.enter(state, "test", "", 0.0)
@@ -288,10 +284,9 @@ def test_an_answer_after_the_end_of_the_pod_is_ignored() -> None:
 # -- refusals ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", [POLICY, FRESH])
 @pytest.mark.parametrize("error", [QuotaFull("Full."), Forbidden("No."), Conflict("Changed.")])
-def test_a_refusal_is_told_as_it_is(error: ElasticError, policy: Policy) -> None:
-    story = Story(policy).refused(error)
+def test_a_refusal_is_told_as_it_is(error: ElasticError) -> None:
+    story = Story().refused(error)
     assert story.last == (Report(State.DENIED, error.message), GiveUp(error))
     assert story.machine.state is State.DENIED
 
@@ -300,8 +295,6 @@ def test_a_refusal_is_told_as_it_is(error: ElasticError, policy: Policy) -> None
 def test_a_cluster_that_cannot_resize(error: ElasticError) -> None:
     story = Story().refused(error)
     assert (story.machine.state, story.error) == (State.UNSUPPORTED, error)
-    story = Story(FRESH).refused(error)
-    assert (story.machine.state, story.last[-1]) == (State.REPLACED, Replace(error))
 
 
 def test_a_refusal_because_the_pod_is_gone() -> None:
@@ -341,13 +334,6 @@ def test_infeasible_is_reverted_and_told() -> None:
     assert "start a new kernel" in story.error.remedy
 
 
-@pytest.mark.parametrize("state", [State.INFEASIBLE, State.LOST])
-def test_a_kernel_that_has_run_nothing_gets_another_pod(state: State) -> None:
-    story = Story(FRESH).accepted().saw(state)
-    assert story.kinds == ["Report", "Report", "Replace"]
-    assert story.machine.state is State.REPLACED
-
-
 def test_deferred_waits_and_then_reverts() -> None:
     story = at(State.DEFERRED)
     assert story.tick(59).last == ()
@@ -356,12 +342,6 @@ def test_deferred_waits_and_then_reverts() -> None:
     assert isinstance(error, NoNodeFits)
     assert "needs 1 GiB of memory" in error.message
     assert "Nothing became free within 60 s." in error.message
-
-
-def test_deferred_and_untouched_is_replaced_after_its_own_grace() -> None:
-    story = Story(FRESH).accepted().saw(State.DEFERRED)
-    assert story.tick(4).last == ()
-    assert isinstance(story.tick(1).last[-1], Replace)
 
 
 def test_room_that_appears_is_used() -> None:
@@ -412,10 +392,9 @@ UNDER_USE = (
 )
 
 
-@pytest.mark.parametrize("policy", [POLICY, FRESH])
-def test_memory_that_is_in_use_cannot_be_taken_away(policy: Policy) -> None:
-    story = Story(policy).accepted().do(Seen, pod=in_progress("Error", UNDER_USE))
-    assert story.last[-1] == Revert(OLD)  # another pod would be as full, and waiting is no help
+def test_memory_that_is_in_use_cannot_be_taken_away() -> None:
+    story = Story().accepted().do(Seen, pod=in_progress("Error", UNDER_USE))
+    assert story.last[-1] == Revert(OLD)  # waiting is no help
     story.do(Accepted, generation=5)
     assert isinstance(story.error, ShrinkUnderUse)
     # 64 MiB are the agent's:
@@ -681,12 +660,9 @@ EVENTS = st.one_of(
 )
 
 
-@given(
-    st.lists(st.tuples(EVENTS, st.floats(0, 30)), max_size=30),
-    st.booleans(),
-)
-def test_any_sequence_comes_to_one_end(events: list[tuple[Event, float]], fresh: bool) -> None:
-    policy = Policy(deferred_grace=60, in_progress_grace=20, kernel_untouched=fresh)
+@given(st.lists(st.tuples(EVENTS, st.floats(0, 30)), max_size=30))
+def test_any_sequence_comes_to_one_end(events: list[tuple[Event, float]]) -> None:
+    policy = Policy(deferred_grace=60, in_progress_grace=20)
     machine = Resizing(pod(), NEW, policy, 0.0)
     now, ends = 0.0, 0
     ticks = [(Tick(cause="end"), 100.0)] * 3
@@ -700,12 +676,9 @@ def test_any_sequence_comes_to_one_end(events: list[tuple[Event, float]], fresh:
             continue
         assert not (over and actions)
         for action in actions:
-            if isinstance(action, (Finish, GiveUp, Replace)):
+            if isinstance(action, (Finish, GiveUp)):
                 ends += 1
                 assert action is actions[-1]
-            assert not (fresh and isinstance(action, Revert)) or isinstance(
-                machine.failure, ShrinkUnderUse
-            )
         assert machine.over == (ends == 1)
     assert machine.over
     assert (machine.state is State.DONE) == any(one.after is State.DONE for one in machine.history)

@@ -1,0 +1,174 @@
+"""The pool's own object, KernelPool, who keeps the pool, and what the keeper does for its pods."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from ...errors import ElasticError
+from ...model import Pod, PoolRow, Template
+from ...podoptions import API_VERSION
+from . import manifests
+from .api import MERGE_PATCH, KubeApi
+from .lease import LeaseElector
+from .manifests import label
+from .tending import Care, care_for
+from .view import View
+
+POOL = "pool"
+"""The name of the KernelPool that is made where there is none."""
+
+
+class Pool:
+    """See the module.
+
+    Parameters
+    ----------
+    identity
+        Who we are; no other server may have it.
+    nurse
+        Sees a warming pod through until its agent is up.
+    give_back
+        Deletes a pod if it is nobody's, for a reason.
+    spawn
+        Carries something out in the background.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        view: View,
+        identity: str,
+        nurse: Callable[[str], None],
+        give_back: Callable[[str, str], Awaitable[None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        log: logging.Logger,
+    ) -> None:
+        self._api = api
+        self._view = view
+        self._identity = identity
+        self._nurse = nurse
+        self._delete = give_back
+        self._spawn = spawn
+        self._log = log
+        self._electors: dict[str, LeaseElector] = {}
+        self._held: set[str] = set()
+        self._giving_up: set[str] = set()
+
+    async def close(self) -> None:
+        """Let others keep the pool."""
+        for name in tuple(self._held):
+            try:
+                await self.release(name)
+            except ElasticError as error:
+                self._log.warning("Lease %s runs out by itself: %s", name, error)
+
+    # -- the object ------------------------------------------------------------------------
+
+    def size(self, template: Template) -> int | None:
+        """See :meth:`..base.Cluster.pool_size`. A KernelPool may say otherwise than templates."""
+        pool = self._view.pool()
+        if pool is None:
+            return template.pool.size
+        if pool.spec.get("paused"):
+            return None
+        sizes = pool.spec.get("sizes") or {}
+        return int(sizes.get(template.name, template.pool.size))
+
+    def owner(self) -> dict[str, Any] | None:
+        """Makes a warm pod end with the KernelPool."""
+        pool = self._view.pool()
+        if pool is None:
+            return None
+        return manifests.owner_reference("KernelPool", pool.metadata.name, pool.metadata.uid)
+
+    async def _ensure(self) -> None:
+        """Have a KernelPool, so that warm pods belong to something and admins see how they are."""
+        if self._view.pool() is not None:
+            return
+        body = {"apiVersion": API_VERSION, "kind": "KernelPool", "metadata": {"name": POOL}}
+        path = self._api.path("kernelpools", api=API_VERSION)
+        try:
+            self._view.took_pool(await self._api.request("POST", path, body=body))
+        except ElasticError as error:
+            self._log.debug("There is no KernelPool, and none could be made: %s", error)
+
+    async def report(self, rows: Sequence[PoolRow]) -> None:
+        """See :meth:`..base.Cluster.report_pool`."""
+        pool = self._view.pool()
+        if pool is None:
+            return
+        status = {
+            "warm": sum(row.warm for row in rows),
+            "target": sum(row.target for row in rows),
+            "templates": [
+                {
+                    "name": row.template,
+                    "target": row.target,
+                    "warm": row.warm,
+                    "warming": row.warming,
+                    "message": row.message[:4096],
+                }
+                for row in rows
+            ],
+            "holder": self._identity,
+            "observedGeneration": pool.metadata.generation,
+        }
+        path = self._api.path("kernelpools", pool.metadata.name, "status", api=API_VERSION)
+        self._view.took_pool(
+            await self._api.request(
+                "PATCH", path, body={"status": status}, content_type=MERGE_PATCH
+            )
+        )
+
+    # -- who keeps it ----------------------------------------------------------------------
+
+    async def acquire(self, name: str) -> bool:
+        """See :meth:`..base.Cluster.acquire_lease`."""
+        elector = self._electors.get(name)
+        if elector is None:
+            elector = LeaseElector(self._api, f"jupyter-elastic-{name}", self._identity)
+            self._electors[name] = elector
+        if not await elector.acquire():
+            self._held.discard(name)
+            return False
+        if name not in self._held:
+            self._held.add(name)
+            await self._ensure()
+        self._tend()
+        return True
+
+    async def release(self, name: str) -> None:
+        """See :meth:`..base.Cluster.release_lease`."""
+        elector = self._electors.pop(name, None)
+        if elector is not None and name in self._held:
+            self._held.discard(name)
+            await elector.release()
+
+    def _tend(self) -> None:
+        """What the holder of a lease does for pods that belong to nobody."""
+        for pod in tuple(self._view.pods.values()):
+            obj = self._view.object(pod.name)
+            care = care_for(pod, obj, time.time()) if obj is not None else None
+            if care is None or pod.name in self._giving_up:
+                continue
+            if care.kind == "nurse":
+                self._nurse(pod.name)
+            else:
+                self._spawn(self._end_unneeded(pod, care))
+
+    async def _end_unneeded(self, pod: Pod, care: Care) -> None:
+        self._giving_up.add(pod.name)
+        try:
+            if care.kind == "give-up":
+                # Told first: the pool's controller backs off for that reason, and shows it.
+                said = {label("reason"): care.reason, label("message"): care.message[:2000]}
+                self._log.warning("Warm pod %s is given up: %s", pod.name, care.message)
+                await self._view.patch(pod, {"metadata": {"annotations": said}})
+            await self._delete(pod.name, care.reason)
+        except ElasticError as error:
+            self._log.warning("Pod %s could not be removed yet: %s", pod.name, error)
+        finally:
+            self._giving_up.discard(pod.name)
