@@ -26,6 +26,7 @@ from ..errors import Conflict, ElasticError, Gone, NotRunning, StartCancelled, S
 from ..model import Kernel, KernelPhase, Pod, PodPhase
 from .progress import STARTING_PHASES
 from .takeover import PATIENCE
+from .whose import trusted
 
 if TYPE_CHECKING:
     from .service import ElasticService
@@ -55,7 +56,7 @@ class AdoptionMixin:
         _elastic_starts: dict[str, asyncio.Task[None]]
         _kernel_ports: dict[str, Any]
         _elastic_km: Callable[[str], Any]
-        _register: Callable[[str, Any], None]
+        _register: Callable[[str, Any, str], None]
         _unregister: Callable[[str], Any]
         _starts_here: Callable[[], set[str]]
 
@@ -126,7 +127,8 @@ class AdoptionMixin:
         if task is None:
             if kernel.kernel_id in self._kernels:
                 return
-            task = asyncio.create_task(self._adopt(kernel))
+            with trusted():
+                task = asyncio.create_task(self._adopt(kernel))
             self._adopting[kernel.kernel_id] = task
             task.add_done_callback(lambda _: self._adopting.pop(kernel.kernel_id, None))
         await asyncio.shield(task)
@@ -158,7 +160,7 @@ class AdoptionMixin:
         km.provisioner = KernelProvisionerFactory.instance(
             parent=self.parent
         ).create_provisioner_instance(kernel_id, spec, parent=km)
-        self._register(kernel_id, km)
+        self._register(kernel_id, km, kernel.owner)
         try:
             if kernel.phase is KernelPhase.FAILED:
                 self._show_failed(km, kernel)
@@ -316,11 +318,13 @@ class AdoptionMixin:
     # -- news from the cluster -------------------------------------------------------------
 
     def _on_change(self, change: Change) -> None:
-        if change.kind == "kernel":
-            self._on_kernel(change.name, change.old, change.new)
-        elif isinstance(change.new, Pod) and change.new.kernel_id:
-            old = change.old if isinstance(change.old, Pod) else None
-            self._on_pod(change.new, old)
+        # It may be told of during anybody's request.
+        with trusted():
+            if change.kind == "kernel":
+                self._on_kernel(change.name, change.old, change.new)
+            elif isinstance(change.new, Pod) and change.new.kernel_id:
+                old = change.old if isinstance(change.old, Pod) else None
+                self._on_pod(change.new, old)
 
     def _on_kernel(self, kernel_id: str, old: Any, new: Any) -> None:
         assert self.elastic is not None
@@ -441,7 +445,8 @@ class AdoptionMixin:
     # -- chores ----------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        with trusted():
+            task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chore_done)
 
