@@ -21,6 +21,7 @@ from traitlets import default
 from . import __version__
 from .api.events import EventBridge, register_events
 from .api.handlers import routes
+from .api.jupyter import jupyter_routes
 from .errors import ElasticError, Opening, Unsupported
 from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
@@ -105,9 +106,9 @@ class ElasticExtension(ExtensionApp):
             register_events(self._server.event_logger)
 
     def initialize_handlers(self) -> None:
-        """Serve the API under ``/elastic/api``."""
+        """Serve the API under ``/elastic/api``, and failures of Jupyter's own with their status."""
         if self.service is not None:
-            self.handlers.extend(routes())
+            self.handlers.extend([*routes(), *jupyter_routes()])
 
     # -- start and stop --------------------------------------------------------------------
 

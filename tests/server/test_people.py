@@ -99,15 +99,13 @@ def test_others_kernels_are_as_if_they_were_not_there(
         ("GET", ""),
         ("DELETE", ""),
         ("POST", "/interrupt"),
+        ("POST", "/restart"),
     ):
         reply = bob.run(bob.ask(method, f"/api/kernels/{kernel_id}{path}"))
         other = bob.run(bob.ask(method, f"/api/kernels/{absent}{path}"))
         assert reply.status == other.status == 404, (method, path)
         # Not a word that says that there is one.
         assert reply.json["message"].replace(kernel_id, absent) == other.json["message"]
-    restarted = bob.run(bob.ask("POST", f"/api/kernels/{kernel_id}/restart"))
-    other = bob.run(bob.ask("POST", f"/api/kernels/{absent}/restart"))
-    assert restarted.status == other.status >= 400
     assert ada.execute(kernel_id, "x + 1") == "42"
 
 
