@@ -288,7 +288,8 @@ class ElasticMappingMixin(AdoptionMixin):
 
         Every method that is given a kernel's id begins with this, also that of its channels.
         """
-        if kernel_id not in self._kernels and not self.elastic_is_ready:
+        looked_for = kernel_id in self._elastic_later and not self.elastic_is_limited
+        if kernel_id not in self._kernels and (looked_for or not self.elastic_is_ready):
             raise HTTPError(503, "Kernels that run already are being looked for; try again.")
         super()._check_kernel_id(kernel_id)  # type: ignore[misc]
 
