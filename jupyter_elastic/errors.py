@@ -262,6 +262,13 @@ class ResizeLost(ElasticError):
     remedy = "Wait until the kernel runs again, then resize it."
 
 
+class ResizerLost(ElasticError):
+    """The server that resized a kernel ended before it was done, and the size is as before."""
+
+    reason, status, retry = "ResizerLost", 410, True
+    remedy = "Resize it again."
+
+
 class NoEncryption(ElasticError):
     """Encrypted kernel channels are required, and the kernel or this server cannot have them."""
 

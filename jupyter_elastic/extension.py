@@ -21,6 +21,7 @@ from traitlets import default
 from . import __version__
 from .api.events import EventBridge, register_events
 from .api.handlers import routes
+from .api.jupyter import jupyter_routes
 from .errors import ElasticError, Opening, Unsupported
 from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
@@ -29,6 +30,7 @@ from .kernels.sessions import ElasticSessionMixin
 from .kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from .kernels.specs import ElasticKernelSpecMixin
 from .kernels.websocket import ElasticWebsocketMixin
+from .kernels.whose import WhoseAuthorizerMixin
 
 MIXINS = {
     "kernel_spec_manager_class": ElasticKernelSpecMixin,
@@ -36,6 +38,8 @@ MIXINS = {
     "session_manager_class": ElasticSessionMixin,
     "kernel_websocket_connection_class": ElasticWebsocketMixin,
 }
+FOR_SEVERAL = {"authorizer_class": WhoseAuthorizerMixin}
+"""Besides, where one server serves several people."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two tries to open a cluster that does not answer."""
 BEHIND = {"kernel_manager_class": AsyncMappingKernelManager}
@@ -67,16 +71,18 @@ class ElasticExtension(ExtensionApp):
         if behind_gateway(serverapp):
             self.log.info("jupyter_elastic: kernels come from a gateway; nothing is changed here.")
             return
-        chosen = {trait: chosen_class(serverapp, trait) for trait in MIXINS}
+        settings = ElasticKernels(parent=serverapp)
+        mixins = MIXINS | (FOR_SEVERAL if settings.owner_from == "identity" else {})
+        chosen = {trait: chosen_class(serverapp, trait) for trait in mixins}
         self.service = serverapp.elastic_service = ElasticService(
-            ElasticKernels(parent=serverapp),
+            settings,
             ElasticLocal(parent=serverapp),
             ElasticKubernetes(parent=serverapp),
             find_specs=self._native_specs,
             log=self.log,
         )
         self.service.version = __version__
-        for trait, mixin in MIXINS.items():
+        for trait, mixin in mixins.items():
             composed = compose(mixin, chosen[trait], behind=BEHIND.get(trait))
             # Also into the configuration: a later update of it would set the trait again.
             serverapp.config.ServerApp[trait] = composed
@@ -100,9 +106,9 @@ class ElasticExtension(ExtensionApp):
             register_events(self._server.event_logger)
 
     def initialize_handlers(self) -> None:
-        """Serve the API under ``/elastic/api``."""
+        """Serve the API under ``/elastic/api``, and failures of Jupyter's own with their status."""
         if self.service is not None:
-            self.handlers.extend(routes())
+            self.handlers.extend([*routes(), *jupyter_routes()])
 
     # -- start and stop --------------------------------------------------------------------
 
@@ -142,7 +148,11 @@ class ElasticExtension(ExtensionApp):
                 return
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._bridge = EventBridge(self.service, self._server.event_logger)
+        self._bridge = EventBridge(
+            self.service,
+            self._server.event_logger,
+            discreet=self.service.settings.owner_from == "identity",
+        )
         self._bridge.open()
         self._server.web_app.settings["elastic_service"] = self.service
 

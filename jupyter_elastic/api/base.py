@@ -15,6 +15,7 @@ from tornado import web
 
 from ..errors import ElasticError, Unsupported
 from ..kernels.service import ElasticService
+from ..kernels.whose import OTHERS
 from ..model import Kernel
 from .bodies import Body, decode, kernel_id_of_path
 from .problems import problem_of
@@ -22,8 +23,6 @@ from .problems import problem_of
 SERVICE = "elastic_service"
 """Key of the web application's settings: an ElasticService, or the ElasticError that explains
 why there is none here."""
-OTHERS = "elastic-others"
-"""The resource that an authorizer is asked for before an administrator acts on others' kernels."""
 VERBS = ("get", "head", "post", "put", "patch", "delete")
 
 _Method = Callable[..., Coroutine[Any, Any, None]]

@@ -42,14 +42,22 @@ class EventBridge:
 
     Kernel events go out at once, but only when something changed that they show. Pool events are
     gathered for ``pool_delay`` seconds and sent only when a figure differs from the last one.
+    With ``discreet``, for a server of several people, kernel events say only that there is news:
+    Jupyter sends every event to everybody.
     """
 
     def __init__(
-        self, service: ElasticService, event_logger: EventLogger, pool_delay: float = POOL_DELAY
+        self,
+        service: ElasticService,
+        event_logger: EventLogger,
+        pool_delay: float = POOL_DELAY,
+        *,
+        discreet: bool = False,
     ) -> None:
         self._service = service
         self._events = event_logger
         self._pool_delay = pool_delay
+        self._discreet = discreet
         self._dispose: Callable[[], None] | None = None
         self._dirty: set[str] = set()
         self._sent: dict[str, dict[str, Any]] = {}
@@ -89,7 +97,8 @@ class EventBridge:
         if old is not None and new is not None and _shown(old) == _shown(new):
             return  # Only what nobody is shown, such as the version.
         verb = "removed" if new is None else "added" if old is None else "changed"
-        self._events.emit(schema_id=KERNEL_SCHEMA, data={"change": verb} | _shown(kernel))
+        shown = _public(kernel) if self._discreet else _shown(kernel)
+        self._events.emit(schema_id=KERNEL_SCHEMA, data={"change": verb} | shown)
 
     def _tell_pool(self) -> None:
         self._timer = None
@@ -101,6 +110,18 @@ class EventBridge:
             if data != self._sent.get(template):
                 self._sent[template] = data
                 self._events.emit(schema_id=POOL_SCHEMA, data=data)
+
+
+def _public(kernel: Kernel) -> dict[str, Any]:
+    """What a kernel event may say to people whose kernel it is not."""
+    return {
+        "kernel_id": kernel.kernel_id,
+        "owner": "",
+        "template": kernel.template,
+        "phase": kernel.phase.value,
+        "reason": "",
+        "message": "",
+    }
 
 
 def _shown(kernel: Kernel) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from ..agent import protocol
 from ..cluster.base import Change
 from ..errors import Conflict, ElasticError, Gone, NotRunning, StartCancelled, StarterLost
 from ..model import Kernel, KernelPhase, Pod, PodPhase
+from .overdue import look_after_size, overdue_at, pauses
 from .progress import STARTING_PHASES
 from .takeover import PATIENCE
+from .whose import trusted
 
 if TYPE_CHECKING:
     from .service import ElasticService
@@ -55,7 +57,7 @@ class AdoptionMixin:
         _elastic_starts: dict[str, asyncio.Task[None]]
         _kernel_ports: dict[str, Any]
         _elastic_km: Callable[[str], Any]
-        _register: Callable[[str, Any], None]
+        _register: Callable[[str, Any, str], None]
         _unregister: Callable[[str], Any]
         _starts_here: Callable[[], set[str]]
 
@@ -68,6 +70,10 @@ class AdoptionMixin:
         """Kernels that this process is ending: news about them are no reason to adopt them."""
         self._unsubscribe: Callable[[], None] | None = None
         self._watched: dict[str, float] = {}  # deadlines of starts in other servers
+        self._elastic_later: set[str] = set()
+        """Kernels whose adoption failed passingly and is tried again."""
+        self._sizing: set[str] = set()
+        """Kernels whose size is looked after, should whoever set it be gone."""
 
     # -- life ------------------------------------------------------------------------------
 
@@ -126,12 +132,39 @@ class AdoptionMixin:
         if task is None:
             if kernel.kernel_id in self._kernels:
                 return
-            task = asyncio.create_task(self._adopt(kernel))
+            with trusted():
+                task = asyncio.create_task(self._adopt(kernel))
             self._adopting[kernel.kernel_id] = task
             task.add_done_callback(lambda _: self._adopting.pop(kernel.kernel_id, None))
         await asyncio.shield(task)
 
     async def _adopt_quietly(self, kernel: Kernel) -> None:
+        if not await self._try_to_adopt(kernel):
+            self._elastic_later.add(kernel.kernel_id)
+            self._spawn(self._adopt_later(kernel.kernel_id))
+
+    async def _adopt_later(self, kernel_id: str) -> None:
+        """Try again what failed passingly, for a while; a change of the record is one more try."""
+        assert self.elastic is not None
+        try:
+            for pause in pauses():
+                await asyncio.sleep(pause)
+                kernel = self.elastic.cluster.kernels().get(kernel_id)
+                if kernel is None or kernel_id in self._kernels or kernel_id in self._ending:
+                    return
+                if await self._try_to_adopt(kernel):
+                    self.log.info("Kernel %s could be adopted now.", kernel_id)
+                    return
+            self.log.error(
+                "Kernel %s could not be adopted and is not tried again; it runs on. Restart this "
+                "server to try once more.",
+                kernel_id,
+            )
+        finally:
+            self._elastic_later.discard(kernel_id)
+
+    async def _try_to_adopt(self, kernel: Kernel) -> bool:
+        """Adopt what can be; False when it failed by something that may pass. Logs failures."""
         try:
             if kernel.phase in (KernelPhase.RUNNING, KernelPhase.FAILED):
                 await self.adopt(kernel)
@@ -139,9 +172,11 @@ class AdoptionMixin:
                 self._watch_deadline(kernel)
         except ElasticError as error:
             self.log.warning("Kernel %s could not be adopted: %s", kernel.kernel_id, error)
+            return not error.retry
         except Exception:
             # One that cannot be shown must not keep all others from being served.
             self.log.exception("Kernel %s could not be adopted", kernel.kernel_id)
+        return True
 
     async def _adopt(self, kernel: Kernel) -> None:
         assert self.elastic is not None
@@ -158,7 +193,7 @@ class AdoptionMixin:
         km.provisioner = KernelProvisionerFactory.instance(
             parent=self.parent
         ).create_provisioner_instance(kernel_id, spec, parent=km)
-        self._register(kernel_id, km)
+        self._register(kernel_id, km, kernel.owner)
         try:
             if kernel.phase is KernelPhase.FAILED:
                 self._show_failed(km, kernel)
@@ -170,6 +205,7 @@ class AdoptionMixin:
         if kernel_id not in self.elastic.cluster.kernels():
             self._unregister(kernel_id)  # deleted meanwhile, when there was nothing to tell yet
             return
+        self._watch_size(self.elastic.cluster.kernels()[kernel_id])
         # As it is now: a session is recorded a moment after its kernel.
         await self._restore_sessions(self.elastic.cluster.kernels()[kernel_id])
 
@@ -259,6 +295,23 @@ class AdoptionMixin:
 
         self._spawn(wait())
 
+    def _watch_size(self, kernel: Kernel) -> None:
+        """See that a resize has an end, also when the server that carries it out is gone."""
+        assert self.elastic is not None
+        service, kernel_id = self.elastic, kernel.kernel_id
+        due = overdue_at(kernel, settles_later=service.cluster.settles_later)
+        if due is None or kernel_id in self._sizing:
+            return
+        self._sizing.add(kernel_id)
+
+        async def wait() -> None:
+            try:
+                await look_after_size(service, kernel_id)
+            finally:
+                self._sizing.discard(kernel_id)
+
+        self._spawn(wait())
+
     # -- news from agents ------------------------------------------------------------------
 
     def _on_agent_event(self, kernel_id: str, event: dict[str, Any]) -> None:
@@ -316,11 +369,13 @@ class AdoptionMixin:
     # -- news from the cluster -------------------------------------------------------------
 
     def _on_change(self, change: Change) -> None:
-        if change.kind == "kernel":
-            self._on_kernel(change.name, change.old, change.new)
-        elif isinstance(change.new, Pod) and change.new.kernel_id:
-            old = change.old if isinstance(change.old, Pod) else None
-            self._on_pod(change.new, old)
+        # It may be told of during anybody's request.
+        with trusted():
+            if change.kind == "kernel":
+                self._on_kernel(change.name, change.old, change.new)
+            elif isinstance(change.new, Pod) and change.new.kernel_id:
+                old = change.old if isinstance(change.old, Pod) else None
+                self._on_pod(change.new, old)
 
     def _on_kernel(self, kernel_id: str, old: Any, new: Any) -> None:
         assert self.elastic is not None
@@ -344,6 +399,8 @@ class AdoptionMixin:
             if km.execution_state != "dead" and km.ready.done():
                 self.show_dead(km, new.message)
         elif new.phase is KernelPhase.RUNNING:
+            if new.resize is not None:
+                self._watch_size(new)
             if self._moved(km, new):
                 self._spawn(self._follow_move(km, kernel_id))
             if km.ready.done() and old is not None and new.sessions != old.sessions:
@@ -441,7 +498,8 @@ class AdoptionMixin:
     # -- chores ----------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        with trusted():
+            task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chore_done)
 

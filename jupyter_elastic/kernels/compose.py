@@ -63,6 +63,7 @@ def chosen_class(app: Any, trait: str) -> type:
 
 
 DEFAULTS = {
+    "authorizer_class": "jupyter_server.auth.authorizer.AllowAllAuthorizer",
     "kernel_manager_class": (
         "jupyter_server.services.kernels.kernelmanager.AsyncMappingKernelManager"
     ),

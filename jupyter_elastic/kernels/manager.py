@@ -30,6 +30,7 @@ from .compose import compose, dotted_name
 from .kernelmanager import ElasticKernelManagerMixin
 from .problems import ElasticHTTPError, as_http
 from .service import ElasticService, check_kernel_id
+from .whose import NOBODY, asker_of, trusted
 from .wishes import Origin, current_origin, read_origin, wished_resources
 
 _drafted: ContextVar[tuple[Kernel, bool] | None] = ContextVar("elastic_drafted", default=None)
@@ -84,7 +85,8 @@ class ElasticMappingMixin(AdoptionMixin):
 
     async def stop_elastic(self, kernel_id: str) -> None:
         """End an attached kernel or cancel its start."""
-        await self.shutdown_kernel(kernel_id)
+        with trusted():
+            await self.shutdown_kernel(kernel_id)
 
     async def replace_elastic(self, kernel_id: str, resources: Resources) -> None:
         """Give an attached kernel a new pod of another size; its variables are lost.
@@ -94,6 +96,10 @@ class ElasticMappingMixin(AdoptionMixin):
         ElasticError
             There is none; the kernel is Failed with the reason.
         """
+        with trusted():
+            await self._replace_elastic(kernel_id, resources)
+
+    async def _replace_elastic(self, kernel_id: str, resources: Resources) -> None:
         km = self._kernels[kernel_id]
         try:
             await km.move_kernel(resources)
@@ -120,13 +126,16 @@ class ElasticMappingMixin(AdoptionMixin):
         ElasticError
             As :meth:`_begin_start`.
         """
-        if kernel.kernel_id in self:  # type: ignore[operator]
+        if kernel.kernel_id in self._kernels:
             raise KernelExists(f"There is a kernel {kernel.kernel_id} already.")
         token = _drafted.set((kernel, wait))
         try:
-            await self.start_kernel(
-                kernel_name=kernel.template, kernel_id=kernel.kernel_id, path=kernel.path or None
-            )
+            with trusted():
+                await self.start_kernel(
+                    kernel_name=kernel.template,
+                    kernel_id=kernel.kernel_id,
+                    path=kernel.path or None,
+                )
         except ElasticHTTPError as error:
             raise error.error from error
         finally:
@@ -147,7 +156,7 @@ class ElasticMappingMixin(AdoptionMixin):
         """
         assert self.elastic is not None
         kernel_id = kernel.kernel_id
-        if kernel_id in self:  # type: ignore[operator]
+        if kernel_id in self._kernels:
             raise KernelExists(f"There is a kernel {kernel_id} already.")
         if cwd is None:
             # Without a path, where a plain kernel would run: the server's own directory.
@@ -157,15 +166,16 @@ class ElasticMappingMixin(AdoptionMixin):
                 else os.getcwd()
             )
         km, _, _ = self.pre_start_kernel(kernel.template, {"kernel_id": kernel_id})  # type: ignore[attr-defined]
-        self._register(kernel_id, km)
+        self._register(kernel_id, km, kernel.owner)
         try:
             kernel = await self.elastic.launcher.record(kernel)
         except BaseException:
             self._unregister(kernel_id)
             raise
-        start = asyncio.create_task(
-            self._run_start(km, kernel, {"kernel_id": kernel_id, "cwd": cwd, "env": env})
-        )
+        with trusted():
+            start = asyncio.create_task(
+                self._run_start(km, kernel, {"kernel_id": kernel_id, "cwd": cwd, "env": env})
+            )
         self._elastic_starts[kernel_id] = start
         start.add_done_callback(_retrieve)
         if not wait:
@@ -229,8 +239,9 @@ class ElasticMappingMixin(AdoptionMixin):
         km = self._kernels.get(kernel_id)
         return km if getattr(km, "elastic", None) is not None else None
 
-    def _register(self, kernel_id: str, km: Any) -> None:
+    def _register(self, kernel_id: str, km: Any, owner: str) -> None:
         km.elastic = self.elastic
+        km.elastic_owner = owner
         km.kernel_id = kernel_id
         km.execution_state, km.reason, km.last_activity = "starting", "", utcnow()
         km._activity_stream = None
@@ -252,9 +263,33 @@ class ElasticMappingMixin(AdoptionMixin):
         KERNEL_CURRENTLY_RUNNING_TOTAL.labels(type=km.kernel_name).dec()
         return km
 
+    # -- whose -----------------------------------------------------------------------------
+
+    def elastic_sees(self, kernel_id: str, *, own: bool = False) -> bool:
+        """Whether a kernel is there for whoever asks; ``own``: as one of their own."""
+        asker = asker_of(self.elastic)
+        km = self._kernels.get(kernel_id)
+        if asker is None or km is None:
+            return km is not None
+        return asker.sees(getattr(km, "elastic_owner", NOBODY), own=own)
+
+    @property
+    def elastic_is_limited(self) -> bool:
+        """Whether whoever asks may see only some of the kernels."""
+        return asker_of(self.elastic) is not None
+
+    def __contains__(self, kernel_id: str) -> bool:
+        """Whether there is such a kernel, for whoever asks."""
+        there: bool = super().__contains__(kernel_id)  # type: ignore[misc]
+        return there and (not self.elastic_is_limited or self.elastic_sees(kernel_id))
+
     def _check_kernel_id(self, kernel_id: str) -> None:
-        """404 for what does not exist; 503, which clients retry, while that is not known yet."""
-        if kernel_id not in self._kernels and not self.elastic_is_ready:
+        """404 for what does not exist; 503, which clients retry, while that is not known yet.
+
+        Every method that is given a kernel's id begins with this, also that of its channels.
+        """
+        looked_for = kernel_id in self._elastic_later and not self.elastic_is_limited
+        if kernel_id not in self._kernels and (looked_for or not self.elastic_is_ready):
             raise HTTPError(503, "Kernels that run already are being looked for; try again.")
         super()._check_kernel_id(kernel_id)  # type: ignore[misc]
 
@@ -267,16 +302,31 @@ class ElasticMappingMixin(AdoptionMixin):
         template = self.elastic_template(kwargs.get("kernel_name"))
         if template is None:
             self._refuse_former(kwargs.get("kernel_name"))
-        if template is None or (kernel_id is not None and kernel_id in self._kernels):
-            started: str = await super().start_kernel(  # type: ignore[misc]
-                kernel_id=kernel_id, path=path, **kwargs
-            )
-            return started
+        known = kernel_id is not None and kernel_id in self._kernels
+        if known and not self.elastic_sees(str(kernel_id)):
+            raise as_http(KernelExists(f"There is a kernel {kernel_id} already."))
+        if template is None or known:
+            return await self._start_plain(kernel_id, path, **kwargs)
         await self.elastic_ready()
         try:
             return await self._start_by_name(template, kernel_id, path, kwargs.get("env"))
         except ElasticError as error:
             raise as_http(error) from error
+
+    async def _start_plain(self, kernel_id: str | None, path: str | None, **kwargs: Any) -> str:
+        """Start a plain kernel, or attach to the kernel of that id; it is the requester's."""
+        try:
+            owner = self._owner() if self.elastic is not None else NOBODY
+        except Forbidden:
+            owner = NOBODY
+        with trusted():  # nobody's until its id is known; Jupyter's culler begins here as well
+            started: str = await super().start_kernel(  # type: ignore[misc]
+                kernel_id=kernel_id, path=path, **kwargs
+            )
+        km = self._kernels.get(started)
+        if km is not None and not hasattr(km, "elastic_owner"):
+            km.elastic_owner = owner
+        return started
 
     def _refuse_former(self, kernel_name: str | None) -> None:
         """A kernelspec file may outlive its template; without one there is nothing to start."""
@@ -316,7 +366,7 @@ class ElasticMappingMixin(AdoptionMixin):
         known = self.elastic.cluster.kernels().get(kernel_id)
         if known is None or known.phase is not KernelPhase.RUNNING:
             return False
-        if not self.elastic.is_mine(known):
+        if not self.elastic.is_mine(known) or known.owner != self._owner():
             raise KernelExists(f"There is a kernel {kernel_id} already.")
         await self.adopt(known)
         return True
@@ -364,6 +414,11 @@ class ElasticMappingMixin(AdoptionMixin):
         if km is None or restart:
             await super().shutdown_kernel(kernel_id, now=now, restart=restart)  # type: ignore[misc]
             return
+        self._check_kernel_id(kernel_id)
+        with trusted():
+            await self._shutdown_elastic(km, kernel_id, now)
+
+    async def _shutdown_elastic(self, km: Any, kernel_id: str, now: bool) -> None:
         start = self._elastic_starts.get(kernel_id)
         if start is not None and not start.done():
             start.cancel()
@@ -380,8 +435,9 @@ class ElasticMappingMixin(AdoptionMixin):
 
     async def shutdown_all(self, now: bool = False) -> None:
         """At the server's end: plain kernels end, elastic ones run on unless configured."""
-        await self.close_elastic(now=now)
-        await ensure_async(super().shutdown_all(now=now))  # type: ignore[misc]
+        with trusted():
+            await self.close_elastic(now=now)
+            await ensure_async(super().shutdown_all(now=now))  # type: ignore[misc]
 
     async def close_elastic(self, now: bool = False) -> None:
         """Let go of elastic kernels, or end them where ``stop_with_server`` is set. Idempotent.

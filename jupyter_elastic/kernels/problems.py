@@ -14,8 +14,7 @@ class ElasticHTTPError(HTTPError):
     """
 
     def __init__(self, error: ElasticError) -> None:
-        # A % in log_message would be taken for formatting.
-        super().__init__(error.status, str(error).replace("%", "%%"), reason=None)
+        super().__init__(error.status, str(error), reason=None)
         self.error = error
 
     def __str__(self) -> str:

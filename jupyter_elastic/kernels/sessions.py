@@ -7,18 +7,24 @@ shows the same session under the same id, and an open notebook reconnects.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
+from tornado.web import HTTPError
 
-from ..errors import ElasticError
+from ..errors import ElasticError, UnknownKernel
 from ..model import Kernel, SessionRef
 from .problems import as_http
+from .whose import trusted
 from .wishes import current_origin, document_path, read_origin
 
 if TYPE_CHECKING:
     from .service import ElasticService
+
+COLUMNS = {"session_id", "path", "name", "type", "kernel_id"}
+"""What jupyter_server's table of sessions has."""
 
 
 class ElasticSessionMixin:
@@ -43,19 +49,58 @@ class ElasticSessionMixin:
     async def session_exists(self, path: str) -> bool:
         """Whether a session for this path exists, restored ones included."""
         await self._adopted()
+        if self.kernel_manager.elastic_is_limited:
+            for session_id in self._seen(own=True, path=path):
+                with contextlib.suppress(HTTPError):  # its kernel is gone, and now the session is
+                    await super().get_session(session_id=session_id)  # type: ignore[misc]
+                    return True
+            return False
         return bool(await super().session_exists(path))  # type: ignore[misc]
 
     async def list_sessions(self) -> Any:
         """All sessions, restored ones included."""
         await self._adopted()
-        return await super().list_sessions()  # type: ignore[misc]
+        with trusted():  # else those of others would be taken for culled, and removed
+            models = await super().list_sessions()  # type: ignore[misc]
+        if not self.kernel_manager.elastic_is_limited:
+            return models
+        return [m for m in models if self.kernel_manager.elastic_sees(m["kernel"]["id"])]
 
     async def get_session(self, **kwargs: Any) -> Any:
         """One session, restored ones included."""
         await self._adopted()
+        if self.kernel_manager.elastic_is_limited and kwargs.keys() <= COLUMNS:
+            # Several people may have a session of one path: theirs is meant, whoever they are.
+            own = not kwargs.keys() & {"session_id", "kernel_id"}
+            seen = self._seen(own=own, **kwargs)
+            if not seen:
+                what = ", ".join(f"{column}={value!r}" for column, value in kwargs.items())
+                raise HTTPError(404, f"Session not found: {what}")
+            kwargs = {**kwargs, "session_id": seen[0]}
         return await super().get_session(**kwargs)  # type: ignore[misc]
 
+    def _seen(self, *, own: bool, **wanted: Any) -> list[str]:
+        """Ids of the sessions with these values that are there for whoever asks."""
+        self.cursor.execute("SELECT session_id, path, name, type, kernel_id FROM session")
+        return [
+            str(row["session_id"])
+            for row in self.cursor.fetchall()
+            if all(row[column] == value for column, value in wanted.items())
+            and self.kernel_manager.elastic_sees(row["kernel_id"], own=own)
+        ]
+
     # -- starting --------------------------------------------------------------------------
+
+    async def create_session(self, *args: Any, **kwargs: Any) -> Any:
+        """Create a session, on a new kernel or on one that the user may see."""
+        self._check_kernel(kwargs.get("kernel_id"))
+        return await super().create_session(*args, **kwargs)  # type: ignore[misc]
+
+    def _check_kernel(self, kernel_id: str | None) -> None:
+        """Refuse a kernel that is there, but not for whoever asks."""
+        manager = self.kernel_manager
+        if kernel_id in manager._kernels and not manager.elastic_sees(kernel_id):
+            raise as_http(UnknownKernel(f"You have no kernel {kernel_id}."))
 
     async def start_kernel_for_session(
         self,
@@ -121,6 +166,7 @@ class ElasticSessionMixin:
     async def update_session(self, session_id: str, **kwargs: Any) -> None:
         """Update a session, here and with its kernel (and no longer with its former one)."""
         before = await self.get_session(session_id=session_id)
+        self._check_kernel(kwargs.get("kernel_id"))
         await super().update_session(session_id, **kwargs)  # type: ignore[misc]
         after = await self.get_session(session_id=session_id)
         if before["kernel"]["id"] != after["kernel"]["id"]:

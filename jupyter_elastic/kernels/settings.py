@@ -37,7 +37,8 @@ class ElasticKernels(Configurable):
         ["server", "identity"],
         default_value="server",
         help="""`server`: every kernel belongs to `owner`. `identity`: to the authenticated user
-        of each request (a server shared by several people, with an identity provider).""",
+        of each request (a server shared by several people, with an identity provider). Then
+        Jupyter's own API, too, shows and gives each user only what is theirs.""",
     ).tag(config=True)
 
     keep_pool = Bool(

@@ -187,5 +187,15 @@ def test_more_than_there_ever_is_room_for(world: World) -> None:
     world.assert_nothing_runs()
 
 
+def test_a_session_that_there_is_no_room_for(world: World) -> None:
+    """Its status says that it may be asked for again later."""
+    path = world.notebook("large.ipynb", {"elastic": {"resources": {"memory": "3Gi"}}})
+    reply = world.run(world.ask("POST", "/api/sessions", world.session(path, {"name": "work"})))
+    assert reply.status == 429
+    assert "3 GiB" in reply.json["message"]
+    assert "2.5 GiB" in reply.json["message"]
+    world.assert_nothing_runs()
+
+
 def test_the_pool_comes_back_when_there_is_room_again(world: World) -> None:
     world.warm("other", 2)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tornado.httpclient import HTTPClientError
 
 from benchmarks.server import start_server
 
@@ -76,6 +80,85 @@ def test_clean_stop_leaves_kernels_running(home: Path) -> None:
         two = await start_server(home, config())
         try:
             assert await (await two.connect(kernel_id)).execute("x") == "7"
+        finally:
+            await two.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_kernel_whose_agent_does_not_answer_is_adopted_once_it_does(home: Path) -> None:
+    """What passes is no reason to lose a kernel: its clients are told to wait, and it comes."""
+
+    async def scenario() -> None:
+        one = await start_server(home, config())
+        session = await one.request(
+            "POST",
+            "/api/sessions",
+            {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": "work"}},
+        )
+        kernel_id = session["kernel"]["id"]
+        assert await (await one.connect(kernel_id)).execute("x = 7; x") == "7"
+        agent = agent_of((await kernel(one, kernel_id))["pod"])
+        await one.stop(signal.SIGKILL)
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            two = await start_server(home, config())
+            try:
+                assert await two.request("GET", "/api/kernels") == []
+                with pytest.raises(HTTPClientError) as caught:
+                    await two.request("GET", f"/api/kernels/{kernel_id}")
+                assert caught.value.code == 503
+                os.kill(agent, signal.SIGCONT)
+
+                async def adopted() -> bool:
+                    sessions = await two.request("GET", "/api/sessions")
+                    return [s["id"] for s in sessions] == [session["id"]]
+
+                await eventually(adopted, "the kernel adopted with its session", 60)
+                assert await (await two.connect(kernel_id)).execute("x") == "7"
+                assert f"Kernel {kernel_id} could be adopted now" in two.log.read_text()
+            finally:
+                await two.stop()
+        finally:
+            os.kill(agent, signal.SIGCONT)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("came_true", [True, False])
+def test_a_resize_whose_server_died_has_an_end(home: Path, came_true: bool) -> None:
+    """The next server asks what is in force, and the record says that instead of InProgress."""
+
+    async def scenario() -> None:
+        one = await start_server(home, config())
+        kernel_id = await start(one)
+        if came_true:
+            body = {"resources": {"memory": "384Mi"}}
+            await one.request("PATCH", f"/elastic/api/kernels/{kernel_id}", body)
+        await one.stop(signal.SIGKILL)
+        # As it was a moment before the resize was done, some time ago.
+        path = home / "state" / "kernels" / f"{kernel_id}.json"
+        record = json.loads(path.read_text())
+        for field in ("resources", "actual"):
+            record[field] = {**record[field], "memory": 256 * 2**20}
+        record["resize"] = {"state": "InProgress", "message": "Changing.", "time": 1.0}
+        path.write_text(json.dumps(record))
+        two = await start_server(home, config())
+        try:
+
+            async def ended() -> Any:
+                view = await kernel(two, kernel_id)
+                return view if view["resize"]["state"] != "InProgress" else None
+
+            view = await eventually(ended, "an end of the resize")
+            in_force = "384Mi" if came_true else "256Mi"
+            assert view["resources"]["memory"] == view["actual"]["memory"] == in_force
+            if came_true:
+                assert view["resize"]["state"] == "Done"
+            else:
+                assert view["resize"]["state"] == "Refused"
+                assert view["resize"]["reason"] == "ResizerLost"
+                assert "256 MiB" in view["resize"]["message"]
         finally:
             await two.stop()
 

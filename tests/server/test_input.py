@@ -317,8 +317,44 @@ def test_a_plain_start_that_fails_leaves_nothing(world: World) -> None:
     reply = world.run(
         world.ask("POST", "/api/sessions", world.session(path, {"name": "no-interpreter"}))
     )
-    assert reply.status >= 400
+    assert reply.status == 422
     assert "does not exist" in reply.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "word"),
+    [
+        ({"resources": {"cpu": "many"}}, 400, "metadata.elastic"),
+        ({"resources": {"memory": "1Ti"}}, 400, "2 GiB"),
+        ({"resources": "all of it"}, 400, "metadata.elastic"),
+    ],
+)
+def test_a_notebooks_wish_that_cannot_be_met_is_a_bad_request(
+    world: World, wish: Any, status: int, word: str
+) -> None:
+    """Not a failure of the server, by whichever way the kernel was asked for."""
+    path = world.notebook("wish.ipynb", {"elastic": wish})
+    by_session = world.run(
+        world.ask("POST", "/api/sessions", world.session(path, {"name": "work"}))
+    )
+    by_kernel = world.run(world.ask("POST", "/api/kernels", {"name": "work", "path": path}))
+    assert by_session.status == by_kernel.status == status
+    assert word in by_session.json["message"]
+    assert by_session.json["message"] == by_kernel.json["message"]
+
+
+def test_a_restart_that_fails_says_why(world: World) -> None:
+    kernel_id = world.post(KERNELS, {"template": "no-interpreter"})["kernel_id"]
+    world.phase(kernel_id, "Failed")
+    reply = world.run(world.ask("POST", f"/api/kernels/{kernel_id}/restart"))
+    assert reply.status == 422
+    assert "nowhere/python" in reply.json["message"]
+    world.delete(f"{KERNELS}/{kernel_id}")
+
+
+def test_a_restart_of_a_kernel_that_is_not_there(world: World) -> None:
+    reply = world.run(world.ask("POST", f"/api/kernels/{uuid.uuid4()}/restart"))
+    assert reply.status == 404
 
 
 def test_a_body_that_is_no_json_to_jupyters_own_api(world: World) -> None:
