@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import zip_longest
 
 import msgspec
@@ -64,8 +65,8 @@ class Actor:
         self._log = log
         self._at_once = pace.at_once
         self._bucket = TokenBucket(pace.rate, pace.burst)
+        self._unwanted: dict[str, str] = {}
         self._deleting: dict[str, asyncio.Task[None]] = {}
-        self._gate = asyncio.Semaphore(pace.at_once)
 
     @property
     def deleting(self) -> frozenset[str]:
@@ -74,6 +75,7 @@ class Actor:
 
     async def close(self) -> None:
         """Give up what is under way. Idempotent."""
+        self._unwanted.clear()
         tasks = list(self._deleting.values())
         for task in tasks:
             task.cancel()
@@ -88,45 +90,54 @@ class Actor:
             Seconds until more may be created, when the pace forbids it now.
         """
         creates: dict[str, list[Create]] = {}
+        self._unwanted.clear()
         for action in actions:
             if isinstance(action, Delete):
-                self.delete(action.pod, action.reason)
+                self._unwanted[action.pod] = action.reason
             else:
                 creates.setdefault(action.template, []).append(action)
+        self._delete_more()
         # In turn, so that no template waits for another's many.
         turns = zip_longest(*creates.values())
         return await self._create_all(deque(one for turn in turns for one in turn if one))
 
     # -- deletions -------------------------------------------------------------------------
 
-    def delete(self, name: str, reason: str) -> None:
-        """Begin to give a pod back; nobody waits for it, since a node may take its time."""
-        pod = self._cluster.pods().get(name)
-        if pod is None or name in self._deleting or not _is_spare(pod):
-            return
-        task = asyncio.create_task(self._delete(name, reason), name=f"elastic-delete-{name}")
-        self._deleting[name] = task
-        task.add_done_callback(lambda done: self._deleted(name, done))
+    def _delete_more(self) -> None:
+        """Begin as many deletions as may be under way; nobody waits for them.
+
+        A node may take its time to end a pod. What has not begun is planned anew the next time.
+        """
+        while self._unwanted and len(self._deleting) < self._at_once:
+            name = next(iter(self._unwanted))
+            reason = self._unwanted.pop(name)
+            pod = self._cluster.pods().get(name)
+            if pod is not None and name not in self._deleting and _is_spare(pod):
+                task = asyncio.create_task(self._delete(name, reason), name=f"delete-{name}")
+                self._deleting[name] = task
+                task.add_done_callback(partial(self._deleted, name))
 
     def _deleted(self, name: str, task: asyncio.Task[None]) -> None:
         del self._deleting[name]
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            return
+        if task.exception() is not None:
             self._log.error("Deleting warm pod %s failed", name, exc_info=task.exception())
+        self._delete_more()
 
     async def _delete(self, name: str, reason: str) -> None:
-        async with self._gate:
-            if not self._may_act():
-                return
-            self._log.info("Giving back warm pod %s: %s.", name, reason)
-            self._troubles.removed(name)
-            try:
-                await self._cluster.delete_pod(name, reason=reason, if_spare=True)
-            except ElasticError as error:
-                self._log.warning("Warm pod %s could not be given back yet: %s", name, error)
-                return
-            metrics.POOL_DELETIONS.inc()
-            if name in self._cluster.pods():
-                self._expect.removed(name, self._monotonic())
+        if not self._may_act():
+            return
+        self._log.info("Giving back warm pod %s: %s.", name, reason)
+        self._troubles.removed(name)
+        try:
+            await self._cluster.delete_pod(name, reason=reason, if_spare=True)
+        except ElasticError as error:
+            self._log.warning("Warm pod %s could not be given back yet: %s", name, error)
+            return
+        metrics.POOL_DELETIONS.inc()
+        if name in self._cluster.pods():
+            self._expect.removed(name, self._monotonic())
 
     # -- creations -------------------------------------------------------------------------
 
@@ -192,11 +203,12 @@ class Actor:
             if _is_spare(pod)
             and pod.template == template.name
             and pod.template_hash != template.hash
-            and pod.name not in self._deleting
         ]
-        if stale:
+        # One at a time.
+        if stale and not any(pod.name in self._deleting for pod in stale):
             oldest = min(stale, key=lambda pod: (pod.created, pod.name))
-            self.delete(oldest.name, "its template changed, and there is no room beside it")
+            self._unwanted[oldest.name] = "its template changed, and there is no room beside it"
+            self._delete_more()
 
 
 def _is_spare(pod: Pod) -> bool:

@@ -27,7 +27,7 @@ from ..model import Capacity, Kernel, Pod, PodPhase, PoolRow, Template
 from .actor import Actor, Pace
 from .expectations import Expectations
 from .goals import Goal, Stabiliser
-from .planner import Want, plan
+from .planner import Delete, Want, plan
 from .troubles import RESYNC as RESYNC
 from .troubles import Troubles
 
@@ -142,7 +142,10 @@ class PoolController:
             await self._actor.close()
             if self.leading:
                 self._held_until = -math.inf
-                await self.cluster.release_lease(self.lease)
+                try:
+                    await self.cluster.release_lease(self.lease)
+                except ElasticError as error:
+                    self.log.warning("The lease could not be given up and runs out: %s", error)
             metrics.POOL.remove(self)
 
     def wake(self) -> None:
@@ -288,7 +291,7 @@ class PoolController:
         pods = {pod.name: pod for pod in self.expect.apply(self.cluster.pods())}
         for name in self._actor.deleting:
             pods.pop(name, None)
-        self._give_up_overdue(pods, now)
+        overdue = self._give_up_overdue(pods, now)
         templates = self.templates()
         self._goals = self.goals()
         wants = {
@@ -299,7 +302,12 @@ class PoolController:
         self._sizes = {name: want.target for name, want in wants.items()}
         for known in (self._troubles, self._steady):
             known.keep(set(templates))
-        self._more_in = await self._actor.carry_out(plan(pods.values(), wants, self.clock()))
+        ready = Counter(pod.template for pod in _waiting(pods) if pod.phase is PodPhase.WARM)
+        for name, want in wants.items():
+            if ready[name] >= want.target:
+                self._troubles.is_met(name)
+        actions = [*overdue, *plan(pods.values(), wants, self.clock())]
+        self._more_in = await self._actor.carry_out(actions)
         if self.leading:
             await self._report(wants)
 
@@ -312,13 +320,16 @@ class PoolController:
         self.expect.confirm(asked)
         self._synced = True
 
-    def _give_up_overdue(self, pods: dict[str, Pod], now: float) -> None:
+    def _give_up_overdue(self, pods: dict[str, Pod], now: float) -> list[Delete]:
+        """Pods that will never be warm count as gone, and their templates as failing."""
+        deletes = []
         for pod in self._troubles.overdue(pods, now):
             minutes = self.pace.warming_grace / 60
             message = f"Pod {pod.name} was not warm within {minutes:.0f} minutes. {pod.message}"
             self._troubles.failed(pod.template, message.strip(), now)
-            self._actor.delete(pod.name, "it was not warm in time")
+            deletes.append(Delete(pod.name, "it was not warm in time"))
             del pods[pod.name]
+        return deletes
 
     def _want(self, template: Template, goal: Goal, pods: dict[str, Pod], now: float) -> Want:
         name = template.name

@@ -111,6 +111,10 @@ class Troubles:
         else:
             self.failed(template, str(error), now)
 
+    def is_met(self, template: str) -> None:
+        """There are as many as there should be, so there is nothing to tell; failures count on."""
+        self.messages.pop(template, None)
+
     def answered(self) -> None:
         """The cluster does what it is asked."""
         self._cluster.succeed("")
