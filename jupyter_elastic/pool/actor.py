@@ -197,18 +197,22 @@ class Actor:
 
         Else they would stay for ever, and every start be a cold one.
         """
-        stale = [
+        mine = [
             pod
-            for pod in self._cluster.pods().values()
-            if _is_spare(pod)
-            and pod.template == template.name
-            and pod.template_hash != template.hash
+            for pod in self._expect.apply(self._cluster.pods())
+            if _is_spare(pod) and pod.template == template.name
         ]
-        # One at a time.
-        if stale and not any(pod.name in self._deleting for pod in stale):
-            oldest = min(stale, key=lambda pod: (pod.created, pod.name))
-            self._unwanted[oldest.name] = "its template changed, and there is no room beside it"
-            self._delete_more()
+        stale = [pod for pod in mine if pod.template_hash != template.hash]
+        # One at a time: not while its successor warms.
+        if not stale or any(
+            pod.name in self._deleting
+            or (pod.template_hash == template.hash and pod.phase is PodPhase.WARMING)
+            for pod in mine
+        ):
+            return
+        oldest = min(stale, key=lambda pod: (pod.created, pod.name))
+        self._unwanted[oldest.name] = "its template changed, and there is no room beside it"
+        self._delete_more()
 
 
 def _is_spare(pod: Pod) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from ..model import Pod, PodPhase
 from ..resources import Resources
 
-UNSURE = 30.0
+UNSURE = 10.0
 """Seconds after which a creation whose answer was lost has come true or never will."""
 LATE = 10.0
 """Seconds after which the cache should show what was done; else it is worth a look."""

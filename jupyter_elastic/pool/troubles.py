@@ -23,8 +23,8 @@ UNREACHABLE = (1.0, 15.0)
 """Seconds: the first and the longest pause when the cluster does not answer."""
 VANISHED = 3
 """Pods that vanish one after the other without a word before that counts as a failure."""
-_ROOM = ("RoomNeeded", "room is needed")
-"""Reasons of pods that made room for kernels: no fault of theirs."""
+_DELETED = ("Deleted", "RoomNeeded")
+"""Reasons of pods that somebody deleted, such as another controller: no fault of theirs."""
 
 
 class Troubles:
@@ -59,7 +59,7 @@ class Troubles:
         template = was[1]
         if new is not None and new.phase in (PodPhase.WARM, PodPhase.CLAIMED):
             self.works(template)
-        elif not leading or pod.reason in _ROOM:
+        elif not leading or _was_deleted(pod):
             return
         elif pod.reason or pod.message:
             self.failed(template, pod.message or pod.reason, now)
@@ -163,3 +163,8 @@ class Troubles:
             del self.messages[name]
         for name in set(self._vanished) - templates:
             del self._vanished[name]
+
+
+def _was_deleted(pod: Pod) -> bool:
+    """Whoever deletes a pod may say why in a sentence; what fails has a word for its reason."""
+    return pod.reason in _DELETED or " " in pod.reason

@@ -248,7 +248,7 @@ class PoolUnderAttack(RuleBasedStateMachine):
 
 
 PoolUnderAttack.TestCase.settings = settings(
-    max_examples=1500 if SOAK else 80,
+    max_examples=1500 if SOAK else 50,
     stateful_step_count=80 if SOAK else 30,
     derandomize=not SOAK,
     deadline=None,
