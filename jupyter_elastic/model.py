@@ -249,6 +249,12 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
     warming: int
     message: str = ""
     """Why there are fewer than there should be."""
+    reason: str = ""
+    """Why the target is what it is."""
+    failures: int = 0
+    """Pods that failed one after the other, without a warm one between."""
+    retry_at: float = 0
+    """Until about when no pod is made, after failures or for want of room; 0: there is no pause."""
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,9 +32,10 @@ from ..resources import Resources
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the cluster changed. ``new`` is None when the object is gone for good."""
 
-    kind: Literal["pod", "kernel", "capacity", "templates"]
+    kind: Literal["pod", "kernel", "capacity", "templates", "lease"]
+    """``lease``: one that we asked for may be free now; not every adapter can tell."""
     name: str
-    """Pod name or kernel id; empty for capacity and templates."""
+    """Pod name, kernel id or the lease's name; empty for capacity and templates."""
     old: Pod | Kernel | None = None
     new: Pod | Kernel | None = None
 
@@ -84,6 +85,12 @@ class Cluster(ABC):
 
     exposed: bool = False
     """Whether kernel channels cross a network: then they are encrypted, or the start refused."""
+
+    lease_valid: float = 5.0
+    """Seconds for which a lease that was got just now is certainly ours, if no more is heard."""
+
+    lease_look: float = 5.0
+    """Seconds between two tries to get a lease that somebody else has."""
 
     kernel_ip: str = "127.0.0.1"
     """Where a kernel binds its channels inside its pod."""
@@ -317,3 +324,7 @@ class Cluster(ABC):
 
     async def report_pool(self, rows: Sequence[PoolRow]) -> None:  # noqa: B027 - few keep it
         """Keep how the pool stands where administrators look; called by who holds ``pool``."""
+
+    async def pool_report(self) -> Sequence[PoolRow]:
+        """What was reported last, by any process; empty when nothing was, or it is not kept."""
+        return ()

@@ -1,34 +1,43 @@
 """Keeps the warm pods of all templates at their targets, over any cluster.
 
-Woken by changes (claims, ends, template edits) and by a slow resync. Whoever holds the lease
-``pool`` acts; every other server's controller stands by and takes over within seconds. It holds
-nothing that must survive: what is there is read from the cluster each time.
+Woken by changes (claims, ends, template edits) and by a slow resync. Whoever holds the lease acts;
+every other process's controller stands by and takes over within seconds. It holds nothing that
+must survive: what is there is read from the cluster each time, and what it remembers only keeps it
+from doing things twice, or too fast.
+
+The parts: :mod:`.planner` decides (pure), :mod:`.actor` carries out, :mod:`.goals`,
+:mod:`.expectations`, :mod:`.bucket`, :mod:`.troubles` are what they need to remember.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
+from .. import metrics
 from ..cluster.base import Change, Cluster
-from ..errors import ElasticError, QuotaFull
-from ..model import Kernel, Pod, PodPhase, PoolRow, Template
-from .planner import Action, Create, Delete, Want, plan
+from ..errors import ElasticError
+from ..model import Capacity, Kernel, Pod, PodPhase, PoolRow, Template
+from .actor import Actor, Pace
+from .expectations import Expectations
+from .goals import Goal, Stabiliser
+from .planner import Delete, Want, plan
+from .troubles import RESYNC as RESYNC
+from .troubles import Troubles
 
 LEASE = "pool"
 LEASE_PERIOD = 5.0
-"""Seconds between renewals of the lease; the port asks for less than 10."""
-MAX_BACKOFF = 300.0
+"""Seconds between renewals of the lease, at most; the port asks for less than 10."""
+LOOK = 5.0
+"""Seconds after which the pool is looked at though nothing happened."""
 REPORT_PERIOD = 5.0
 """Seconds between two reports of how the pool stands, at least."""
-RESYNC = 15.0
-"""Seconds after which a refusal for want of room is tried again though nobody gave room back."""
 
 
 class PoolController:
@@ -43,8 +52,16 @@ class PoolController:
     refill_delay
         Seconds to wait after a claim before a new pod is warmed, so that warming does not
         compete with the first cell of the kernel that was just started.
+    pace
+        How fast the pool is changed.
+    lease
+        The lease that whoever acts must hold; see :mod:`.shards`.
     clock
-        Seconds since the epoch; injected by tests.
+        Seconds since the epoch, for the ages of pods; injected by tests.
+    monotonic
+        Seconds that only grow, for all else: a clock that is set must not hurt.
+    rng
+        For jitter.
     """
 
     def __init__(
@@ -53,233 +70,348 @@ class PoolController:
         templates: Callable[[], Mapping[str, Template]],
         *,
         refill_delay: float = 1.0,
+        pace: Pace | None = None,
+        lease: str = LEASE,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
     ) -> None:
         self.cluster = cluster
         self.templates = templates
         self.refill_delay = refill_delay
+        self.pace = pace or Pace()
+        self.lease = lease
         self.log = log or logging.getLogger(__name__)
         self.clock = clock
-        self.leading = False
-        self.messages: dict[str, str] = {}
-        """Per template, why its target is not met."""
-        self._failures: dict[str, int] = {}
-        self._blocked: dict[str, float] = {}
-        self._refused: set[str] = set()  # templates without room for a pod
-        self._born: dict[str, str] = {}  # pods that I created and that are not warm yet
-        self._rows: tuple[PoolRow, ...] = ()
-        self._reported = 0.0
+        self.monotonic = monotonic
+        self.capacity: Capacity | None = None
+        """The quota when it was last looked at, by who keeps the pool."""
+        self.owners_shown = 0
+        """How many owners the metrics name."""
+        self._rng = rng or random.Random()
+        self._troubles = Troubles(self.pace.warming_grace, self._rng, self.log)
+        self._steady = Stabiliser(self.pace.scale_down_after)
+        self._goals: dict[str, Goal] = {}
+        self._sizes: dict[str, int] = {}
+        self._held_until = -math.inf
+        self._heard_at = -math.inf
+        self._synced = False
+        self._lease_lost = asyncio.Event()
+        self._rows: tuple[PoolRow, ...] | None = None
+        self._reported = -math.inf
         self._wake = asyncio.Event()
-        self._quiet_until = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._quiet_until = -math.inf
+        self._more_in: float | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._dispose: Callable[[], None] | None = None
+        self.expect = Expectations()
+        self._actor = Actor(
+            cluster,
+            templates,
+            self._troubles,
+            self.expect,
+            self.pace,
+            may_act=lambda: self.leading,
+            monotonic=monotonic,
+            log=self.log,
+        )
 
     # -- life ------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to keep the pool. Idempotent."""
-        if self._task is None:
+        if not self._tasks:
+            metrics.POOL.add(self)
             self._dispose = self.cluster.subscribe(self._on_change)
-            self._task = asyncio.create_task(self._run(), name="elastic-pool")
+            self._tasks = [
+                asyncio.create_task(self._contend(), name="elastic-pool-lease"),
+                asyncio.create_task(self._run(), name="elastic-pool"),
+            ]
 
     async def stop(self) -> None:
         """Stop and let another controller take over at once. Warm pods stay."""
         if self._dispose:
             self._dispose()
             self._dispose = None
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        if self._tasks:
+            tasks, self._tasks = self._tasks, []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._actor.close()
             if self.leading:
-                self.leading = False
-                await self.cluster.release_lease(LEASE)
+                self._held_until = -math.inf
+                try:
+                    await self.cluster.release_lease(self.lease)
+                except ElasticError as error:
+                    self.log.warning("The lease could not be given up and runs out: %s", error)
+            metrics.POOL.remove(self)
 
     def wake(self) -> None:
         """Look again soon (templates changed)."""
         self._wake.set()
 
+    @property
+    def leading(self) -> bool:
+        """Whether this process keeps the pool now. Ends by itself when the lease may have."""
+        return self.monotonic() < self._held_until
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the loop that contends for the lease got an answer, whatever it was."""
+        return self.monotonic() - self._heard_at
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """Per template, why its target is not met."""
+        return self._troubles.messages
+
+    # -- targets: the seam to whatever decides how many ------------------------------------
+
+    def goals(self) -> dict[str, Goal]:
+        """How many warm pods are wanted of each template, and why."""
+        return {name: self._goal(template) for name, template in self.templates().items()}
+
+    def _goal(self, template: Template) -> Goal:
+        size = self.cluster.pool_size(template)
+        if size is None:
+            return Goal(None, "The pool is paused.")
+        return Goal(size, "As configured.")
+
     def targets(self) -> dict[str, int]:
         """Warm pods wanted, per template."""
-        return {name: self.cluster.pool_size(t) or 0 for name, t in self.templates().items()}
+        sizes = {name: goal.size or 0 for name, goal in self.goals().items()}
+        if self.leading:
+            sizes |= {name: size for name, size in self._sizes.items() if name in sizes}
+        return sizes
+
+    def pauses(self) -> dict[str, float]:
+        """Seconds for which no pod of a template is made; only where there is such a pause."""
+        now = self.monotonic()
+        left = {name: self._troubles.left(name, now) for name in self.templates()}
+        return {name: seconds for name, seconds in left.items() if seconds}
+
+    # -- the lease -------------------------------------------------------------------------
+
+    async def _contend(self) -> None:
+        """Hold the lease, or be there when it is free. A loop of its own: acting takes time."""
+        failing = False
+        while True:
+            asked = self.monotonic()
+            try:
+                held = await self.cluster.acquire_lease(self.lease)
+                self._heard_at = self.monotonic()
+                failing = False
+            except ElasticError as error:
+                # Whether we still hold the lease is not known: another may act by now.
+                held = False
+                if not failing:
+                    self.log.warning("The pool cannot be looked after, trying again: %s", error)
+                failing = True
+            except Exception:
+                held = False
+                self.log.exception("The pool cannot be looked after, trying again")
+            self._take_turn(held, asked)
+            valid, look = self.cluster.lease_valid, self.cluster.lease_look
+            await self._until_lease(min(LEASE_PERIOD, valid / 2) if held else look)
+
+    def _take_turn(self, held: bool, asked: float) -> None:
+        was = self.leading
+        self._held_until = asked + self.cluster.lease_valid if held else -math.inf
+        if self.leading and not was:
+            self.log.info("This process keeps the pool of warm pods now.")
+            metrics.LEADER_CHANGES.inc()
+            self._synced = False
+            self._wake.set()
+        elif was and not self.leading:
+            self.log.info("This process no longer keeps the pool of warm pods.")
+
+    async def _until_lease(self, seconds: float) -> None:
+        self._lease_lost.clear()
+        await _event_or_timeout(self._lease_lost, seconds * self._rng.uniform(0.8, 1.0))
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def _on_change(self, change: Change) -> None:
+        now = self.monotonic()
+        if change.kind == "lease":
+            if change.name == self.lease:
+                self._lease_lost.set()
+        elif change.kind == "capacity":
+            self._troubles.room_given()
+            self._wake.set()
+        elif change.kind == "kernel":
+            if self.leading:
+                metrics.count_kernel(change)
+            if isinstance(change.new, Kernel) and change.old is None:
+                self._quiet_until = now + self.refill_delay
+        elif isinstance(change.new, Pod) or isinstance(change.old, Pod):
+            old = change.old if isinstance(change.old, Pod) else None
+            new = change.new if isinstance(change.new, Pod) else None
+            self.expect.see(change.name, new)
+            self._troubles.see(old, new, now, leading=self.leading)
+            if _gives_room(old, new):
+                self._troubles.room_given()
+            self._wake.set()
 
     # -- loop ------------------------------------------------------------------------------
 
-    def _on_change(self, change: Change) -> None:
-        if change.kind == "capacity":
-            self._try_again()
-            self._wake.set()
-            return
-        if change.kind == "kernel":
-            if isinstance(change.new, Kernel) and change.old is None:
-                self._quiet_until = self.clock() + self.refill_delay
-            return
-        if isinstance(change.new, Pod) or isinstance(change.old, Pod):
-            self._note_outcome(change.old, change.new)
-            if _gives_room(change.old, change.new):
-                self._try_again()
-            self._wake.set()
-
-    def _try_again(self) -> None:
-        """There may be room: what was refused for want of it need not wait any longer."""
-        for template in self._refused:
-            self._blocked.pop(template, None)
-        self._refused.clear()
-
-    def _note_outcome(self, old: object, new: object) -> None:
-        """Count pods of mine that ended before they were warm, to back off."""
-        name = str(getattr(new, "name", "") or getattr(old, "name", ""))
-        template = self._born.get(name)
-        if template is None:
-            return
-        if isinstance(new, Pod) and new.phase in (PodPhase.WARM, PodPhase.CLAIMED):
-            del self._born[name]
-            self._failures.pop(template, None)
-            self._blocked.pop(template, None)
-            self.messages.pop(template, None)
-        elif new is None or (isinstance(new, Pod) and new.phase is PodPhase.GONE):
-            del self._born[name]
-            message = getattr(new or old, "message", "") or "a pod ended before it was warm"
-            self._back_off(template, message)
-
     async def _run(self) -> None:
         while True:
-            try:
-                was = self.leading
-                self.leading = await self.cluster.acquire_lease(LEASE)
-                if self.leading and not was:
-                    self.log.info("This server keeps the pool of warm pods now.")
-                if self.leading:
+            if self.leading:
+                begun = self.monotonic()
+                try:
                     await self._reconcile()
-            except ElasticError as error:
-                # Whether we still hold the lease is not known: another may act by now.
-                self.leading = False
-                self.log.warning("The pool could not be looked after, trying again: %s", error)
-            except Exception:
-                self.leading = False
-                self.log.exception("The pool could not be looked after, trying again")
+                    metrics.RECONCILE_SECONDS.observe(self.monotonic() - begun)
+                except ElasticError as error:
+                    metrics.RECONCILE_FAILURES.inc()
+                    self.log.warning("The pool could not be looked after: %s", error)
+                except Exception:
+                    metrics.RECONCILE_FAILURES.inc()
+                    self.log.exception("The pool could not be looked after")
             await self._sleep()
 
     async def _sleep(self) -> None:
-        """Until woken (merging what comes within the refill delay) or the lease is due."""
-        # Not wait_for: before Python 3.12 it loses a cancellation that comes with the wake-up.
-        woken = asyncio.ensure_future(self._wake.wait())
-        try:
-            done, _ = await asyncio.wait({woken}, timeout=LEASE_PERIOD * random.uniform(0.8, 1.0))
-        finally:
-            woken.cancel()
-        if not done:
+        """Until woken (merging what comes within the refill delay) or it is time to look."""
+        wait = LOOK * self._rng.uniform(0.8, 1.0)
+        if self._more_in is not None:
+            wait = min(wait, max(self._more_in, 0.02))
+            self._more_in = None
+        if not await _event_or_timeout(self._wake, wait):
             return
-        quiet = self._quiet_until - self.clock()
+        quiet = self._quiet_until - self.monotonic()
         await asyncio.sleep(min(max(quiet, 0.02), self.refill_delay or 0.02))
         self._wake.clear()
 
     async def _reconcile(self) -> None:
         self._wake.clear()
-        wants = {name: self._want(template) for name, template in self.templates().items()}
-        for action in plan(self.cluster.pods().values(), wants, self.clock()):
-            await self._act(action)
-        await self._report()
+        await self._catch_up()
+        now = self.monotonic()
+        pods = {pod.name: pod for pod in self.expect.apply(self.cluster.pods())}
+        for name in self._actor.deleting:
+            pods.pop(name, None)
+        overdue = self._give_up_overdue(pods, now)
+        templates = self.templates()
+        self._goals = self.goals()
+        wants = {
+            name: self._want(template, self._goals[name], pods, now)
+            for name, template in templates.items()
+            if name in self._goals
+        }
+        self._sizes = {name: want.target for name, want in wants.items()}
+        for known in (self._troubles, self._steady):
+            known.keep(set(templates))
+        ready = Counter(pod.template for pod in _waiting(pods) if pod.phase is PodPhase.WARM)
+        for name, want in wants.items():
+            if ready[name] >= want.target:
+                self._troubles.is_met(name)
+        actions = [*overdue, *plan(pods.values(), wants, self.clock())]
+        self._more_in = await self._actor.carry_out(actions)
+        if self.leading:
+            await self._report(wants)
 
-    def _want(self, template: Template) -> Want:
+    async def _catch_up(self) -> None:
+        """See what others did before our term, and what should have been seen long ago."""
+        asked = self.monotonic()
+        if self._synced and not self.expect.is_overdue(asked):
+            return
+        await self.cluster.refresh()
+        self.expect.confirm(asked)
+        self._synced = True
+
+    def _give_up_overdue(self, pods: dict[str, Pod], now: float) -> list[Delete]:
+        """Pods that will never be warm count as gone, and their templates as failing."""
+        deletes = []
+        for pod in self._troubles.overdue(pods, now):
+            minutes = self.pace.warming_grace / 60
+            message = f"Pod {pod.name} was not warm within {minutes:.0f} minutes. {pod.message}"
+            self._troubles.failed(pod.template, message.strip(), now)
+            deletes.append(Delete(pod.name, "it was not warm in time"))
+            del pods[pod.name]
+        return deletes
+
+    def _want(self, template: Template, goal: Goal, pods: dict[str, Pod], now: float) -> Want:
         name = template.name
-        size = self.cluster.pool_size(template)
+        mine = [pod for pod in _waiting(pods) if pod.template == name]
+        size, blocked = goal.size, self._troubles.left(name, now) > 0
         if size is None:  # paused: make none, and take none away
-            mine = [pod for pod in self._waiting_pods() if pod.template == name]
-            size, blocked = len(mine), math.inf
+            size, blocked = len(mine), True
+        elif goal.firm:
+            self._steady.forget(name)
         else:
-            blocked = self._blocked.get(name, 0)
+            size = self._steady.settle(name, size, now, present=len(mine))
         return Want(
             template=name,
             hash=template.hash,
             target=size,
             ttl=template.pool.ttl,
-            blocked_until=blocked,
-            failing=name in self._failures,
+            blocked_until=math.inf if blocked else 0,
+            failing=self._troubles.failures(name) > 0,
         )
 
-    def _waiting_pods(self) -> list[Pod]:
-        return [
-            pod
-            for pod in self.cluster.pods().values()
-            if pod.kernel_id is None and pod.phase in (PodPhase.WARMING, PodPhase.WARM)
-        ]
+    # -- report ----------------------------------------------------------------------------
 
-    async def _report(self) -> None:
+    async def _report(self, wants: Mapping[str, Want]) -> None:
         """Let the cluster keep how the pool stands, when that has changed, and not too often."""
-        now = self.clock()
+        now = self.monotonic()
         if now < self._reported + REPORT_PERIOD:
             return
-        counts = Counter((pod.template, pod.phase) for pod in self._waiting_pods())
-        rows = tuple(
-            PoolRow(
-                template=name,
-                target=target,
-                warm=counts[name, PodPhase.WARM],
-                warming=counts[name, PodPhase.WARMING],
-                message=self.messages.get(name, ""),
-            )
-            for name, target in sorted(self.targets().items())
-        )
+        self.capacity = await self.cluster.capacity()
+        rows = tuple(self._row(name, wants[name], now) for name in sorted(wants))
         if rows != self._rows:
             await self.cluster.report_pool(rows)
             self._reported, self._rows = now, rows
 
-    async def _act(self, action: Action) -> None:
-        if isinstance(action, Delete):
-            pod = self.cluster.pods().get(action.pod)
-            # Distrust the plan: somebody may have claimed the pod since.
-            if pod is not None and pod.phase in (PodPhase.WARM, PodPhase.WARMING):
-                self.log.info("Giving back warm pod %s: %s.", action.pod, action.reason)
-                self._born.pop(action.pod, None)
-                await self.cluster.delete_pod(action.pod, reason=action.reason, if_spare=True)
-            return
-        assert isinstance(action, Create)
-        template = self.templates().get(action.template)
-        if template is None or self._blocked.get(action.template, 0) > self.clock():
-            return
-        try:
-            pod = await self.cluster.create_pod(template)
-        except QuotaFull as error:
-            self._wait_for_room(action.template, str(error))
-        except ElasticError as error:
-            self._back_off(action.template, str(error))
-        else:
-            self._refused.discard(action.template)
-            self._born[pod.name] = action.template
-            self.log.debug("Warming pod %s (%s).", pod.name, action.reason)
-
-    def _wait_for_room(self, template: str, message: str) -> None:
-        """A full machine is no fault of the template: no back-off that grows."""
-        known = self.messages.get(template)
-        self._refused.add(template)
-        self._blocked[template] = self.clock() + RESYNC * random.uniform(0.8, 1.2)
-        self.messages[template] = message
-        if message != known:
-            self.log.info("No warm pod for template %s for now: %s", template, message)
-
-    def _back_off(self, template: str, message: str) -> None:
-        self._refused.discard(template)
-        count = self._failures.get(template, 0) + 1
-        self._failures[template] = count
-        delay = min(MAX_BACKOFF, 2.0**count) * random.uniform(0.8, 1.2)
-        self._blocked[template] = self.clock() + delay
-        self.messages[template] = message
-        self.log.warning(
-            "No warm pod for template %s (attempt %d, next in %.0f s): %s",
-            template,
-            count,
-            delay,
-            message,
+    def _row(self, name: str, want: Want, now: float) -> PoolRow:
+        pods = _waiting(self.cluster.pods())
+        counts = Counter(pod.phase for pod in pods if pod.template == name)
+        left = self._troubles.left(name, now)
+        return PoolRow(
+            template=name,
+            target=want.target,
+            warm=counts[PodPhase.WARM],
+            warming=counts[PodPhase.WARMING],
+            message=self.messages.get(name, ""),
+            reason=self._why(name, want),
+            failures=self._troubles.failures(name),
+            # Coarse, so that the same pause does not make two reports.
+            retry_at=round((self.clock() + left) / 10) * 10 if left else 0,
         )
 
+    def _why(self, name: str, want: Want) -> str:
+        goal = self._goals[name]
+        if goal.size is not None and goal.size < want.target:
+            minutes = self.pace.scale_down_after / 60
+            return f"{goal.reason} Only {goal.size}, once that has held for {minutes:.0f} minutes."
+        return goal.reason
 
-def _gives_room(old: object, new: object) -> bool:
+
+async def _event_or_timeout(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event came within the time."""
+    # Not wait_for: before Python 3.12 it loses a cancellation that comes with the wake-up.
+    waiting: Coroutine[Any, Any, Any] = event.wait()
+    woken = asyncio.ensure_future(waiting)
+    try:
+        done, _ = await asyncio.wait({woken}, timeout=seconds)
+    finally:
+        woken.cancel()
+    return bool(done)
+
+
+def _waiting(pods: Mapping[str, Pod]) -> list[Pod]:
+    """The pods of the pool: warm, or to be."""
+    return [
+        pod
+        for pod in pods.values()
+        if pod.kernel_id is None and pod.phase in (PodPhase.WARMING, PodPhase.WARM)
+    ]
+
+
+def _gives_room(old: Pod | None, new: Pod | None) -> bool:
     """Whether a pod ended or became smaller."""
-    if not isinstance(old, Pod) or old.phase is PodPhase.GONE:
+    if old is None or old.phase is PodPhase.GONE:
         return False
-    if not isinstance(new, Pod) or new.phase is PodPhase.GONE:
+    if new is None or new.phase is PodPhase.GONE:
         return True
     return new.resources.memory < old.resources.memory or new.resources.cpu < old.resources.cpu

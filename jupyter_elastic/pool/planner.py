@@ -85,7 +85,9 @@ def plan(pods: Iterable[Pod], wants: Mapping[str, Want], now: float) -> list[Act
             surplus -= 1
         if now >= want.blocked_until:
             missing = want.target - len(fresh)
-            for _ in range(min(missing, 1) if want.failing else missing):
+            if want.failing:
+                missing = min(missing, 1 - (len(fresh) - len(ready)))
+            for _ in range(missing):
                 creates.append(Create(want.template, f"{len(fresh)} of {want.target} warm"))
     return deletes + creates
 

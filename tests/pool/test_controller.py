@@ -171,7 +171,7 @@ async def on_a_full_machine(
         Kernel(kernel_id=str(uuid4()), owner="me", template="a", resources=asked, created=0)
     )
     pod = await cluster.create_pod(offered["a"], kernel=kernel)
-    controller = PoolController(cluster, lambda: offered, refill_delay=0, clock=clock)
+    controller = PoolController(cluster, lambda: offered, refill_delay=0, monotonic=clock)
     controller.start()
     try:
         await until(lambda: "no room" in controller.messages.get("a", ""), "the refusal")

@@ -144,3 +144,9 @@ def test_plans_converge_and_never_touch_what_is_taken(pods: list[Pod], target: i
     assert plan(pods, want, now) == []
     fresh = [p for p in pods if p.phase is PodPhase.WARM and p.kernel_id is None]
     assert len([p for p in fresh if p.template == "a"]) <= target
+
+
+def test_a_failing_template_is_tried_with_one_pod_at_a_time() -> None:
+    assert names(plan([], wants(5, failing=True), NOW)) == ([], 1)
+    assert names(plan([pod("x", PodPhase.WARMING)], wants(5, failing=True), NOW)) == ([], 0)
+    assert names(plan([pod("x")], wants(5, failing=True), NOW)) == ([], 1)

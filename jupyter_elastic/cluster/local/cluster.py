@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ import zmq.asyncio
 
 from ...agent import pack, protocol
 from ...errors import AgentTimeout, BadInterpreter, ElasticError, Gone, Unsupported
-from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, Step, Template
+from ...model import Capacity, Enforcement, Kernel, Pod, PodPhase, PoolRow, Step, Template
 from ...resources import Resources
 from ...threads import in_thread
 from .. import base, room
@@ -69,6 +70,9 @@ class LocalCluster(base.Cluster):
 
     name = "local"
     inherits_environment = True
+    lease_valid = math.inf
+    """A lock of the operating system: ours until we let it go."""
+    lease_look = 1.0
 
     def __init__(
         self,
@@ -361,6 +365,14 @@ class LocalCluster(base.Cluster):
             # Explicitly: a process just being started may share the descriptor.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
+
+    async def report_pool(self, rows: Sequence[PoolRow]) -> None:
+        """See :class:`~..base.Cluster`."""
+        await self._do(self._state.put_pool, list(rows))
+
+    async def pool_report(self) -> Sequence[PoolRow]:
+        """See :class:`~..base.Cluster`."""
+        return await self._do(self._state.pool_rows)
 
     # -- the watch -------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from ...errors import BadRequest, ElasticError, Unsupported
-from ...model import Kernel, Pod
+from ...model import Kernel, Pod, PoolRow
 from .cgroups import Group
 from .process import Process
 
@@ -96,6 +96,7 @@ class StateDir:
         self.runs = path / "run"
         self.leases = path / "leases"
         self.heartbeat = path / "heartbeat"
+        self.pool = path / "pool.json"
         self._broken: set[str] = set()
 
     def prepare(self) -> None:
@@ -189,6 +190,15 @@ class StateDir:
         with self._errors():
             self.heartbeat.touch(mode=0o600)
             os.utime(self.heartbeat)
+
+    def put_pool(self, rows: list[PoolRow]) -> None:
+        """Write how the pool stands, for whoever looks. Only by the holder of a lease."""
+        with self._errors():
+            self._write(self.pool, rows)
+
+    def pool_rows(self) -> list[PoolRow]:
+        """What was written last; empty when nothing was that can be read."""
+        return self._read(self.pool, list[PoolRow]) or []
 
     # -- records ---------------------------------------------------------------------------
 
