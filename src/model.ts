@@ -23,6 +23,7 @@ import {
   IUsage
 } from './request';
 import { IResizeState, Resizes } from './resize';
+import { ISample } from './samples';
 import { KernelStart } from './start';
 import { isElasticEvent } from './tokens';
 import { UsageReader } from './usage';
@@ -126,6 +127,23 @@ export class ElasticModel implements IDisposable {
   /** The last reading of a watched kernel's use. */
   usage(id: string): IUsage | null {
     return this._usage.get(id) ?? null;
+  }
+
+  /** The last readings of a kernel that is or was watched, oldest first. */
+  history(id: string): readonly ISample[] {
+    return this._usage.history(id);
+  }
+
+  /** When the user last asked to keep a kernel; seconds since the epoch, 0 for never. */
+  keptAt(id: string): number {
+    return this._keptAt.get(id) ?? 0;
+  }
+
+  /** Restart the idle clock of a kernel. */
+  async keepAlive(id: string): Promise<void> {
+    await this._api.keepAlive(id);
+    this._keptAt.set(id, Date.now() / 1000);
+    this._changed.emit();
   }
 
   /** The start of a kernel that is Queued, Starting or Moving, or failed to start. */
@@ -344,6 +362,9 @@ export class ElasticModel implements IDisposable {
       this._follow(kernel);
     }
     const happening = tell ? whatHappened(before, kernel) : null;
+    if (happening === 'out-of-memory') {
+      this._usage.markOutOfMemory(id);
+    }
     this._retime();
     this._noted.emit(kernel);
     this._changed.emit();
@@ -360,6 +381,7 @@ export class ElasticModel implements IDisposable {
     }
     if (this._kernels.delete(id)) {
       this._usage.forget(id);
+      this._keptAt.delete(id);
       this._resizes.forget(id);
       this._dropped.emit(id);
       this._changed.emit();
@@ -432,6 +454,7 @@ export class ElasticModel implements IDisposable {
   private _capacity: ICapacity | null = null;
   private readonly _kernels = new Map<string, IKernel>();
   private readonly _starts = new Map<string, KernelStart>();
+  private readonly _keptAt = new Map<string, number>();
   private readonly _changed = new Signal<this, void>(this);
   private readonly _happened = new Signal<this, IHappening>(this);
   private readonly _noted = new Signal<this, IKernel>(this);

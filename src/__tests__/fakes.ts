@@ -169,6 +169,12 @@ export class FakeApi implements IElasticApi {
     });
   }
 
+  keepAlive(id: string): Promise<void> {
+    return this._answer('keepAlive', () => {
+      this._get(id);
+    });
+  }
+
   pool(): Promise<IPool> {
     return this._answer('pool', () => ({ controller: true, templates: [] }));
   }

@@ -1,7 +1,6 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon, stopIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import { showCores, showMemory } from '../quantities';
 import {
   ICapacity,
   IKernel,
@@ -20,17 +19,23 @@ import {
   toWish
 } from '../resources';
 import { KernelStart } from '../start';
+import { ISample } from '../samples';
+import { IdleClock } from './idleClock';
 import { Notice } from './notice';
 import { ResizeStatus } from './resizeStatus';
 import { ResourceForm } from './resourceForm';
 import { Steps } from './steps';
-import { UseBar } from './useBar';
+import { Use } from './use';
 
 export interface IKernelSectionProps {
   kernel: IKernel;
   /** Null when the template is no longer offered: then nothing can be changed. */
   template: ITemplate | null;
   usage: IUsage | null;
+  /** Its last readings, oldest first. */
+  history: readonly ISample[];
+  /** When somebody last asked to keep it; seconds since the epoch. */
+  keptAt: number;
   resize: IResizeState | null;
   /** Its way to Running, while it is on it. */
   start: KernelStart | null;
@@ -43,6 +48,7 @@ export interface IKernelSectionProps {
   onMove: (wish: IResourceWish, refusal?: string) => void;
   /** The user goes on: the outcome of the last resize is no longer news. */
   onEdit: () => void;
+  onKeepAlive: () => void;
   onRestart: () => void;
   onStop: () => void;
 }
@@ -61,6 +67,7 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
         </span>
         <PhaseLabel kernel={kernel} trans={trans} />
       </div>
+      <Where kernel={kernel} status={props.status} trans={trans} />
       {(kernel.message ? kernel.reason || isEnded : kernel.phase === 'Failed') && (
         <Notice
           kind={isEnded || kernel.reason === 'OutOfMemory' ? 'error' : 'info'}
@@ -72,8 +79,20 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
       ))}
       {start && !start.isDone && <Steps start={start} trans={trans} />}
       {!isEnded && (
-        <Use kernel={kernel} usage={isRunning ? usage : null} trans={trans} />
+        <Use
+          kernel={kernel}
+          usage={isRunning ? usage : null}
+          history={props.history}
+          trans={trans}
+        />
       )}
+      <IdleClock
+        kernel={kernel}
+        policy={template?.idle}
+        keptAt={props.keptAt}
+        trans={trans}
+        onKeepAlive={props.onKeepAlive}
+      />
       {!isEnded && template && (
         <ResizeForm
           key={kernel.kernel_id}
@@ -143,47 +162,26 @@ export function PhaseLabel(props: {
   );
 }
 
-function Use(props: {
+/** Whose kernel it is and where it runs. */
+function Where(props: {
   kernel: IKernel;
-  usage: IUsage | null;
+  status: IStatus | null;
   trans: TranslationBundle;
-}): JSX.Element {
-  const { kernel, usage, trans } = props;
-  const limits = toValue(kernel.actual ?? kernel.resources);
-  const cores = usage?.cpu ?? null;
-  // The limit that is enforced has the agent's overhead on top; the figures here leave it out.
-  const memory = usage ? usage.memory : null;
-  const cpuText = `${showCores(limits.cpu)} CPU`;
-  const memoryText = showMemory(limits.memory);
-  return (
-    <div className="jp-Elastic-uses">
-      <UseBar
-        label={trans.__('CPU')}
-        value={cores}
-        maximum={limits.cpu / 1000}
-        text={
-          cores === null
-            ? trans.__('– of %1', cpuText)
-            : trans.__('%1 of %2', showCores(cores * 1000), cpuText)
-        }
-      />
-      <UseBar
-        label={trans.__('Memory')}
-        value={memory}
-        maximum={limits.memory}
-        text={
-          memory === null
-            ? trans.__('– of %1', memoryText)
-            : trans.__('%1 of %2', showMemory(memory), memoryText)
-        }
-        caption={
-          usage?.memory_peak
-            ? trans.__('Peak: %1', showMemory(usage.memory_peak))
-            : undefined
-        }
-      />
+}): JSX.Element | null {
+  const { kernel, status, trans } = props;
+  const { owner, pod } = kernel;
+  const isMine = !owner || owner === status?.owner;
+  const parts = [
+    pod ? trans.__('Pod %1', pod) : '',
+    isMine ? '' : trans.__('of %1', owner),
+    kernel.start === 'warm' ? trans.__('warm start') : '',
+    kernel.start === 'cold' ? trans.__('cold start') : ''
+  ].filter(Boolean);
+  return parts.length ? (
+    <div className="jp-Elastic-hint" title={owner && trans.__('Owner: %1', owner)}>
+      {parts.join(' · ')}
     </div>
-  );
+  ) : null;
 }
 
 interface IResizeFormProps {

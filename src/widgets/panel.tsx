@@ -184,6 +184,8 @@ export class ElasticPanel extends ReactWidget {
           kernel={kernel}
           template={model.template(kernel.template)}
           usage={model.usage(id)}
+          history={model.history(id)}
+          keptAt={model.keptAt(id)}
           resize={model.resizeOf(id)}
           start={model.startOf(id)}
           capacity={model.capacity}
@@ -198,6 +200,9 @@ export class ElasticPanel extends ReactWidget {
             void this._actions.replace(id, wish, refusal).catch(() => undefined);
           }}
           onEdit={() => model.clearResize(id)}
+          onKeepAlive={() =>
+            this._run(trans.__('Cannot keep the kernel'), model.keepAlive(id))
+          }
           onRestart={() =>
             this._run(trans.__('Cannot restart'), this._actions.restart(id))
           }
