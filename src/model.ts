@@ -5,6 +5,7 @@
  * net; it backs off on errors and stands by while the page is hidden. No widget fetches.
  */
 import { Event } from '@jupyterlab/services';
+import { JSONExt } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { Poll, Throttler } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
@@ -105,7 +106,8 @@ export class ElasticModel implements IDisposable {
 
   /** My kernels, newest first. */
   get kernels(): readonly IKernel[] {
-    return [...this._kernels.values()].sort((a, b) => b.created - a.created);
+    this._sorted ??= [...this._kernels.values()].sort((a, b) => b.created - a.created);
+    return this._sorted;
   }
 
   get pool(): IPool | null {
@@ -354,7 +356,15 @@ export class ElasticModel implements IDisposable {
   private _note(kernel: IKernel, tell = true): void {
     const id = kernel.kernel_id;
     const before = this._kernels.get(id) ?? null;
+    if (before && JSONExt.deepEqual(before as never, kernel as never)) {
+      // The same object stays, so that nothing is drawn again.
+      if (isUnderWay(before)) {
+        this._follow(before);
+      }
+      return;
+    }
     this._kernels.set(id, kernel);
+    this._sorted = null;
     if (before && hasBegunAnew(before, kernel)) {
       this.clearResize(id);
     }
@@ -380,6 +390,7 @@ export class ElasticModel implements IDisposable {
       void start.refresh().catch(() => undefined);
     }
     if (this._kernels.delete(id)) {
+      this._sorted = null;
       this._usage.forget(id);
       this._keptAt.delete(id);
       this._resizes.forget(id);
@@ -453,6 +464,7 @@ export class ElasticModel implements IDisposable {
   private _pool: IPool | null = null;
   private _capacity: ICapacity | null = null;
   private readonly _kernels = new Map<string, IKernel>();
+  private _sorted: readonly IKernel[] | null = null;
   private readonly _starts = new Map<string, KernelStart>();
   private readonly _keptAt = new Map<string, number>();
   private readonly _changed = new Signal<this, void>(this);

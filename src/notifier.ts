@@ -4,11 +4,12 @@
 import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
-import { ElasticActions, kernelTitle } from './actions';
+import { ElasticActions } from './actions';
 import { stepText } from './components/steps';
 import { IHappening } from './happenings';
 import { ElasticModel } from './model';
 import { IKernel } from './request';
+import { kernelTitle } from './titles';
 
 /** Lab cuts what is longer. */
 const LONGEST = 140;

@@ -101,8 +101,14 @@ describe('KernelList', () => {
         currentId={null}
         obstacleOf={obstacleOf}
         trans={trans}
-        onOpen={jest.fn()}
-        onStop={jest.fn()}
+        canAttach={false}
+        actions={{
+          onOpen: jest.fn(),
+          onAttach: jest.fn(),
+          onStop: jest.fn(),
+          onStopMany: jest.fn()
+        }}
+        renderResize={() => null}
       />
     );
     const [slow, fine] = screen.getAllByRole('listitem');
