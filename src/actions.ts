@@ -19,12 +19,14 @@ import { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
 import { MoveQuestion } from './components/moveQuestion';
 import { CurrentDocument } from './current';
+import { raisedMemory } from './fitting';
 import { keepResources, metadataOf } from './metadata';
 import { ElasticModel } from './model';
 import { ElasticProblem, IKernel, IResourceWish, IStartRequest } from './request';
+import { isMovable } from './resize';
 import { showResources } from './resources';
 import { KernelStart } from './start';
-import { kernelTitle, sessionPath } from './titles';
+import { kernelTitle, notebookOf, sessionPath } from './titles';
 import { METADATA_KEY } from './tokens';
 
 export class ElasticActions {
@@ -97,6 +99,60 @@ export class ElasticActions {
     }
     this._keepResources(await this._model.replace(id, wish));
     return true;
+  }
+
+  /**
+   * Resize, and where only another pod can have the size, ask whether to move. Resolves with
+   * whether it was done.
+   */
+  async resizeOrMove(id: string, wish: IResourceWish): Promise<boolean> {
+    try {
+      await this.resize(id, wish);
+      return true;
+    } catch (error) {
+      const { reason, message } = ElasticProblem.from(error);
+      if (!isMovable(reason)) {
+        throw error;
+      }
+      return this.replace(id, wish, message);
+    }
+  }
+
+  /** Bytes of memory to offer to a kernel that ran out of it; null where no more can be had. */
+  moreFor(kernel: IKernel): number | null {
+    const template = this._model.template(kernel.template);
+    return template
+      ? raisedMemory(kernel.resources, template.resources, this._model.capacity)
+      : null;
+  }
+
+  /**
+   * Start anew what has ended, with the same resources unless `wish` has others, for the notebooks
+   * and consoles that were on it; where none is open, its notebook is opened.
+   */
+  async startAgain(kernel: IKernel, wish: IResourceWish = {}): Promise<void> {
+    const { template, name, path } = kernel;
+    const resources = { ...kernel.resources, ...wish };
+    const contexts = this._current.sessionsFor(kernel.kernel_id, notebookOf(kernel));
+    const notebooks = this._current.notebooksOf(kernel.kernel_id);
+    const start = await this._model.start({ template, name, path, resources });
+    const running = await start.running;
+    for (const notebook of notebooks) {
+      if (notebook.model) {
+        keepResources(notebook.model, running);
+      }
+    }
+    for (const context of contexts) {
+      await context.changeKernel({ id: running.kernel_id });
+    }
+    if (!contexts.length && notebookOf(kernel)) {
+      await this._commands.execute('docmanager:open', {
+        path: notebookOf(kernel),
+        kernel: { id: running.kernel_id }
+      });
+    }
+    // What is left of the old one is its record.
+    await this._model.ensureStopped(kernel.kernel_id);
   }
 
   /** Restart in Jupyter's own way, which asks first. */

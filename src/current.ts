@@ -72,6 +72,19 @@ export class CurrentDocument implements IDisposable {
     return contexts;
   }
 
+  /** The same, and those at `path` which have no kernel any more. */
+  sessionsFor(kernelId: string, path: string): ISessionContext[] {
+    const contexts = this.sessionsOf(kernelId);
+    const add = (context: ISessionContext): void => {
+      if (path && context.path === path && !context.session?.kernel) {
+        contexts.push(context);
+      }
+    };
+    this._notebooks?.forEach(panel => add(panel.sessionContext));
+    this._consoles?.forEach(panel => add(panel.sessionContext));
+    return contexts;
+  }
+
   /** Every open notebook whose kernel this is. */
   notebooksOf(kernelId: string): NotebookPanel[] {
     return (

@@ -218,12 +218,13 @@ export class FakeEvents {
     return { stream: this.signal } as unknown as Event.IManager;
   }
 
-  sendKernel(kernel: IKernel, change = 'changed'): void {
+  sendKernel(kernel: IKernel, change = 'changed', more: object = {}): void {
     this.signal.emit({
       schema_id: 'urn:jupyter-elastic:kernel:v1',
       kernel_id: kernel.kernel_id,
       phase: kernel.phase,
-      change
+      change,
+      ...more
     });
   }
 

@@ -1,6 +1,8 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon, stopIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
+import { raisedMemory } from '../fitting';
+import { formatMemory, showMemory } from '../quantities';
 import {
   ICapacity,
   IKernel,
@@ -50,6 +52,9 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
   const { kernel, template, usage, resize, start, trans } = props;
   const isRunning = kernel.phase === 'Running';
   const isEnded = kernel.phase === 'Failed' || kernel.phase === 'Stopped';
+  const more = template
+    ? raisedMemory(kernel.resources, template.resources, props.capacity)
+    : null;
   const name = template?.display_name ?? kernel.display_name ?? kernel.template;
   return (
     <div className="jp-Elastic-kernel">
@@ -64,12 +69,25 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
         <Notice
           kind={isEnded || kernel.reason === 'OutOfMemory' ? 'error' : 'info'}
           message={kernel.message || trans.__('It failed (%1).', kernel.reason)}
-        />
+        >
+          {kernel.reason === 'OutOfMemory' && isRunning && more !== null && (
+            <button
+              type="button"
+              className="jp-mod-styled"
+              disabled={resize?.state === 'applying'}
+              onClick={() => props.onResize({ memory: formatMemory(more) })}
+            >
+              {trans.__('Raise to %1', showMemory(more))}
+            </button>
+          )}
+        </Notice>
       )}
       {kernel.warnings?.map(warning => (
         <Notice key={warning} kind="warning" message={warning} />
       ))}
-      {start && !start.isDone && <Steps start={start} trans={trans} />}
+      {start && !start.isDone && (
+        <Steps start={start} trans={trans} onCancel={props.onStop} />
+      )}
       {!isEnded && (
         <Use
           kernel={kernel}

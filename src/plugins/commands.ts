@@ -3,8 +3,7 @@ import { ICommandPalette } from '@jupyterlab/apputils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { elasticIcon } from '../icons';
-import { ElasticProblem, IResourceWish } from '../request';
-import { isMovable } from '../resize';
+import { IResourceWish } from '../request';
 import { CommandIDs, IElasticActions, IElasticModel, PACKAGE } from '../tokens';
 
 const RESOURCES: ReadonlyJSONObject = {
@@ -105,15 +104,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         }
         const wish = args.resources as IResourceWish;
         try {
-          try {
-            await actions.resize(id, wish);
-          } catch (error) {
-            const { reason, message } = ElasticProblem.from(error);
-            if (!isMovable(reason)) {
-              throw error;
-            }
-            await actions.replace(id, wish, message);
-          }
+          await actions.resizeOrMove(id, wish);
         } catch (error) {
           await actions.showProblem(trans.__('Cannot resize the kernel'), error);
         }

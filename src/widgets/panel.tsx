@@ -292,6 +292,7 @@ export class ElasticPanel extends ReactWidget {
           target={context ? current.name : ''}
           problem={this._startProblem}
           isStarting={this._isStarting}
+          remembered={model.remembered}
           iconUrl={this._iconUrl}
           trans={trans}
           onStart={request => void this._start(request)}
@@ -317,6 +318,8 @@ export class ElasticPanel extends ReactWidget {
     this.update();
     try {
       const { start, attached } = await this._actions.start(request);
+      const { template, resources } = request;
+      this._model.remembered.noteChoice(template, resources ?? {});
       this._started = start;
       this.update();
       await attached;

@@ -339,7 +339,8 @@ describe('KernelSection', () => {
         })}
       />
     );
-    expect(screen.getByRole('alert').textContent).toBe('Limit 1 GiB, peak 1 GiB.');
+    expect(screen.getByRole('alert').textContent).toContain('Limit 1 GiB, peak 1 GiB.');
+    expect(button('Raise to 2 GiB').disabled).toBe(false);
     expect(memory().disabled).toBe(false);
   });
 
