@@ -48,13 +48,15 @@ export class ElasticActions {
    * Start a kernel and, once it runs, attach the current notebook or console to it; where none
    * is open, a new notebook. Until then the old kernel stays, and it does if the start fails.
    *
-   * Resolves when the start is accepted; `attached` of the result when all is done.
+   * Resolves when the start is accepted; `attached` of the result when all is done. With `isNew`
+   * it is always a new notebook.
    */
   async start(
-    request: IStartRequest
+    request: IStartRequest,
+    isNew = false
   ): Promise<{ start: KernelStart; attached: Promise<void> }> {
-    const context = this._current.sessionContext;
-    const notebook = this._current.notebook;
+    const context = isNew ? null : this._current.sessionContext;
+    const notebook = isNew ? null : this._current.notebook;
     const path = request.path ?? (context ? context.path : this._defaultPath());
     const start = await this._model.start({ ...request, path });
     const attach = async (): Promise<void> => {
