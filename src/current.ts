@@ -8,6 +8,7 @@ import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
+import { IKernel } from './request';
 
 export class CurrentDocument implements IDisposable {
   constructor(options: CurrentDocument.IOptions) {
@@ -57,6 +58,20 @@ export class CurrentDocument implements IDisposable {
   /** Path of the document; empty where there is none. */
   get path(): string {
     return this._context?.path ?? '';
+  }
+
+  /**
+   * The current document's kernel with the state that its own connection tells of: it is newer than
+   * what the server has last said.
+   */
+  live(kernel: IKernel | null): IKernel | null {
+    const state = this._context?.session?.kernel?.status;
+    return kernel?.phase === 'Running' &&
+      kernel.kernel_id === this.kernelId &&
+      (state === 'idle' || state === 'busy') &&
+      state !== kernel.execution_state
+      ? { ...kernel, execution_state: state, last_activity: Date.now() / 1000 }
+      : kernel;
   }
 
   /** Every open notebook and console whose kernel this is. */

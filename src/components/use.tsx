@@ -3,9 +3,12 @@ import * as React from 'react';
 import { showCores, showMemory } from '../quantities';
 import { IKernel, IUsage } from '../request';
 import { toValue } from '../resources';
-import { ISample, KEPT } from '../samples';
+import { ISample } from '../samples';
 import { Sparkline } from './sparkline';
 import { UseBar } from './useBar';
+
+/** How many readings the picture of use has room for at least. */
+const FEWEST = 24;
 
 /** CPU and memory in use against the limits, now and in the last minutes. */
 export function Use(props: {
@@ -16,6 +19,8 @@ export function Use(props: {
 }): JSX.Element {
   const { kernel, usage, history, trans } = props;
   const isThrottled = usage !== null && !!history[history.length - 1]?.isThrottled;
+  // A short past fills the width as well; a long one is drawn more finely.
+  const length = Math.max(FEWEST, history.length);
   const cpus = React.useMemo(() => history.map(one => one.cpu), [history]);
   const memories = React.useMemo(() => history.map(one => one.memory), [history]);
   const throttled = React.useMemo(() => marksOf(history, 'throttled'), [history]);
@@ -42,7 +47,7 @@ export function Use(props: {
         <Sparkline
           values={cpus}
           maximum={limits.cpu / 1000}
-          length={KEPT}
+          length={length}
           marks={throttled}
         />
       </UseBar>
@@ -69,7 +74,7 @@ export function Use(props: {
         <Sparkline
           values={memories}
           maximum={limits.memory}
-          length={KEPT}
+          length={length}
           marks={failed}
         />
       </UseBar>

@@ -240,7 +240,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
       caption: args =>
         templateOf(args)?.description ||
         trans.__('Choose template, CPU, memory and GPU, and start a kernel'),
-      icon: args => (args.isPalette || args.isLauncher ? undefined : elasticIcon),
+      icon: args => (args.isPalette ? undefined : elasticIcon),
       describedBy: {
         args: {
           type: 'object',

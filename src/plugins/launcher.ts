@@ -12,7 +12,7 @@ export const launcherPlugin: JupyterFrontEndPlugin<void> = {
   requires: [IElasticModel],
   optional: [ILauncher, ITranslator],
   activate: (
-    app: JupyterFrontEnd,
+    _: JupyterFrontEnd,
     model: IElasticModel,
     launcher: ILauncher | null,
     translator: ITranslator | null
@@ -21,7 +21,6 @@ export const launcherPlugin: JupyterFrontEndPlugin<void> = {
       return;
     }
     const trans = (translator ?? nullTranslator).load('jupyter_elastic');
-    const { baseUrl } = app.serviceManager.serverSettings;
     let cards: IDisposable[] = [];
     let shown = '';
     const update = (): void => {
@@ -39,10 +38,7 @@ export const launcherPlugin: JupyterFrontEndPlugin<void> = {
           args: { template: template.name, isNew: true, isLauncher: true },
           category: trans.__('Elastic Kernels'),
           categoryRank: 2.5,
-          rank,
-          kernelIconUrl: template.icon_url
-            ? new URL(template.icon_url, baseUrl).href
-            : undefined
+          rank
         })
       );
     };

@@ -91,7 +91,7 @@ export class ElasticPanel extends ReactWidget {
         <div className="jp-Elastic-hint jp-Elastic-waiting">{trans.__('Loading…')}</div>
       );
     }
-    const kernel = model.kernel(this._current.kernelId);
+    const kernel = this._current.live(model.kernel(this._current.kernelId));
     return (
       <>
         {model.problem && (
@@ -114,7 +114,9 @@ export class ElasticPanel extends ReactWidget {
           'kernels',
           trans.__('My kernels'),
           <KernelList
-            kernels={model.kernels}
+            kernels={model.kernels.map(one =>
+              one.kernel_id === kernel?.kernel_id ? kernel : one
+            )}
             currentId={this._current.kernelId}
             obstacleOf={one => {
               const obstacle = model.startOf(one.kernel_id)?.obstacle;
