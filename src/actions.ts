@@ -19,11 +19,14 @@ import { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
 import { MoveQuestion } from './components/moveQuestion';
 import { CurrentDocument } from './current';
+import { raisedMemory } from './fitting';
 import { keepResources, metadataOf } from './metadata';
 import { ElasticModel } from './model';
 import { ElasticProblem, IKernel, IResourceWish, IStartRequest } from './request';
+import { isMovable } from './resize';
 import { showResources } from './resources';
 import { KernelStart } from './start';
+import { kernelTitle, notebookOf, sessionPath } from './titles';
 import { METADATA_KEY } from './tokens';
 
 export class ElasticActions {
@@ -45,13 +48,15 @@ export class ElasticActions {
    * Start a kernel and, once it runs, attach the current notebook or console to it; where none
    * is open, a new notebook. Until then the old kernel stays, and it does if the start fails.
    *
-   * Resolves when the start is accepted; `attached` of the result when all is done.
+   * Resolves when the start is accepted; `attached` of the result when all is done. With `isNew`
+   * it is always a new notebook.
    */
   async start(
-    request: IStartRequest
+    request: IStartRequest,
+    isNew = false
   ): Promise<{ start: KernelStart; attached: Promise<void> }> {
-    const context = this._current.sessionContext;
-    const notebook = this._current.notebook;
+    const context = isNew ? null : this._current.sessionContext;
+    const notebook = isNew ? null : this._current.notebook;
     const path = request.path ?? (context ? context.path : this._defaultPath());
     const start = await this._model.start({ ...request, path });
     const attach = async (): Promise<void> => {
@@ -98,6 +103,60 @@ export class ElasticActions {
     return true;
   }
 
+  /**
+   * Resize, and where only another pod can have the size, ask whether to move. Resolves with
+   * whether it was done.
+   */
+  async resizeOrMove(id: string, wish: IResourceWish): Promise<boolean> {
+    try {
+      await this.resize(id, wish);
+      return true;
+    } catch (error) {
+      const { reason, message } = ElasticProblem.from(error);
+      if (!isMovable(reason)) {
+        throw error;
+      }
+      return this.replace(id, wish, message);
+    }
+  }
+
+  /** Bytes of memory to offer to a kernel that ran out of it; null where no more can be had. */
+  moreFor(kernel: IKernel): number | null {
+    const template = this._model.template(kernel.template);
+    return template
+      ? raisedMemory(kernel.resources, template.resources, this._model.capacity)
+      : null;
+  }
+
+  /**
+   * Start anew what has ended, with the same resources unless `wish` has others, for the notebooks
+   * and consoles that were on it; where none is open, its notebook is opened.
+   */
+  async startAgain(kernel: IKernel, wish: IResourceWish = {}): Promise<void> {
+    const { template, name, path } = kernel;
+    const resources = { ...kernel.resources, ...wish };
+    const contexts = this._current.sessionsFor(kernel.kernel_id, notebookOf(kernel));
+    const notebooks = this._current.notebooksOf(kernel.kernel_id);
+    const start = await this._model.start({ template, name, path, resources });
+    const running = await start.running;
+    for (const notebook of notebooks) {
+      if (notebook.model) {
+        keepResources(notebook.model, running);
+      }
+    }
+    for (const context of contexts) {
+      await context.changeKernel({ id: running.kernel_id });
+    }
+    if (!contexts.length && notebookOf(kernel)) {
+      await this._commands.execute('docmanager:open', {
+        path: notebookOf(kernel),
+        kernel: { id: running.kernel_id }
+      });
+    }
+    // What is left of the old one is its record.
+    await this._model.ensureStopped(kernel.kernel_id);
+  }
+
   /** Restart in Jupyter's own way, which asks first. */
   async restart(id: string): Promise<void> {
     const context = this._sessionOf(id);
@@ -132,37 +191,74 @@ export class ElasticActions {
         return false;
       }
     }
-    // Through Jupyter where a document is open, so that it shows "No Kernel" and not a dead one.
-    const contexts = this._current.sessionsOf(id);
-    for (const context of contexts) {
-      await context.shutdown();
+    await this._end(id);
+    return true;
+  }
+
+  /**
+   * End several kernels, after asking once. Those that could be ended are, whatever happens to
+   * the others; rejects with the first failure. Resolves with whether there was consent.
+   */
+  async stopMany(ids: readonly string[]): Promise<boolean> {
+    const trans = this._trans;
+    const kernels = ids
+      .map(id => this._model.kernel(id))
+      .filter((one): one is IKernel => one !== null);
+    if (!kernels.length) {
+      return false;
     }
-    if (contexts.length) {
-      // Jupyter has ended the kernel with its session; to end it again would be refused.
-      await this._model.ensureStopped(id);
-    } else {
-      await this._model.stop(id);
+    const { button } = await showDialog({
+      title: trans._n('Stop %1 kernel?', 'Stop %1 kernels?', kernels.length),
+      body: trans.__(
+        'The variables of %1 are lost; notebooks stay.',
+        shortList(kernels.map(kernelTitle), trans)
+      ),
+      buttons: [
+        Dialog.cancelButton(),
+        Dialog.warnButton({
+          label: trans.__('Stop'),
+          ariaLabel: trans._n(
+            'Stop %1 kernel; its variables are lost',
+            'Stop %1 kernels; their variables are lost',
+            kernels.length
+          )
+        })
+      ],
+      defaultButton: 0
+    });
+    if (!button.accept) {
+      return false;
+    }
+    const ends = await Promise.allSettled(kernels.map(one => this._end(one.kernel_id)));
+    const failure = ends.find(one => one.status === 'rejected');
+    if (failure) {
+      throw (failure as PromiseRejectedResult).reason;
     }
     return true;
   }
 
-  /** Show what runs on a kernel, or attach the current document, or a new notebook. */
+  /** Show the notebook that uses a kernel; where none does, a new one. */
   async open(kernel: IKernel): Promise<void> {
     const path = sessionPath(kernel);
     if (path) {
       await this._commands.execute('docmanager:open', { path });
       return;
     }
+    await this._openNew(kernel, this._defaultPath());
+  }
+
+  /** Let the current notebook or console use a kernel that runs already. */
+  async attach(kernel: IKernel): Promise<void> {
     const context = this._current.sessionContext;
-    if (context && this._current.kernelId !== kernel.kernel_id) {
-      const notebook = this._current.notebook;
-      if (notebook?.model) {
-        keepResources(notebook.model, kernel);
-      }
-      await context.changeKernel({ id: kernel.kernel_id });
+    if (!context) {
+      await this.open(kernel);
       return;
     }
-    await this._openNew(kernel, this._defaultPath());
+    const notebook = this._current.notebook;
+    if (notebook?.model) {
+      keepResources(notebook.model, kernel);
+    }
+    await context.changeKernel({ id: kernel.kernel_id });
   }
 
   /** Whether something is open that can be restarted on this kernel. */
@@ -178,6 +274,20 @@ export class ElasticActions {
       body: problem.text,
       buttons: [Dialog.okButton({ label: this._trans.__('Dismiss') })]
     });
+  }
+
+  private async _end(id: string): Promise<void> {
+    // Through Jupyter where a document is open, so that it shows "No Kernel" and not a dead one.
+    const contexts = this._current.sessionsOf(id);
+    for (const context of contexts) {
+      await context.shutdown();
+    }
+    if (contexts.length) {
+      // Jupyter has ended the kernel with its session; to end it again would be refused.
+      await this._model.ensureStopped(id);
+    } else {
+      await this._model.stop(id);
+    }
   }
 
   private async _askToMove(
@@ -260,40 +370,13 @@ export class ElasticActions {
   private _askedToMove = false;
 }
 
-/**
- * What to call a kernel in a sentence: its name, its notebook's, its session's, and where there
- * is none, the template's with the beginning of the id, which tells it from others.
- */
-export function kernelTitle(kernel: IKernel): string {
-  const session = kernel.sessions?.find(one => one.name);
-  return (
-    kernel.name ||
-    lastPart(sessionPath(kernel)) ||
-    session?.name ||
-    lastPart(notebookOf(kernel)) ||
-    `${kernel.display_name || kernel.template} (${kernel.kernel_id.slice(0, 8)})`
-  );
-}
-
-/** Path of a notebook that has a session on the kernel; empty where none has. */
-function sessionPath(kernel: IKernel): string {
-  return (
-    kernel.sessions?.find(
-      one => one.type !== 'console' && one.path && !MADE_UP.test(one.path)
-    )?.path ?? ''
-  );
-}
-
-/** Lab makes a session as folder/UUID and gives it the document's path later, consoles never. */
-const MADE_UP = /(^|[/-])[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/i;
-
-function lastPart(path: string): string {
-  return path.split('/').pop() ?? '';
-}
-
-/** Path of the notebook that a kernel was started for or is used by; may be empty. */
-export function notebookOf(kernel: IKernel): string {
-  return sessionPath(kernel) || (kernel.path.endsWith('.ipynb') ? kernel.path : '');
+/** The first few, and how many more there are. */
+function shortList(titles: readonly string[], trans: TranslationBundle): string {
+  const named = titles.slice(0, 3).map(title => `"${title}"`);
+  const more = titles.length - named.length;
+  return more
+    ? trans._n('%2 and %1 more', '%2 and %1 more', more, named.join(', '))
+    : named.join(', ');
 }
 
 export namespace ElasticActions {

@@ -8,6 +8,7 @@ import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
+import { IKernel } from './request';
 
 export class CurrentDocument implements IDisposable {
   constructor(options: CurrentDocument.IOptions) {
@@ -59,11 +60,38 @@ export class CurrentDocument implements IDisposable {
     return this._context?.path ?? '';
   }
 
+  /**
+   * The current document's kernel with the state that its own connection tells of: it is newer than
+   * what the server has last said.
+   */
+  live(kernel: IKernel | null): IKernel | null {
+    const state = this._context?.session?.kernel?.status;
+    return kernel?.phase === 'Running' &&
+      kernel.kernel_id === this.kernelId &&
+      (state === 'idle' || state === 'busy') &&
+      state !== kernel.execution_state
+      ? { ...kernel, execution_state: state, last_activity: Date.now() / 1000 }
+      : kernel;
+  }
+
   /** Every open notebook and console whose kernel this is. */
   sessionsOf(kernelId: string): ISessionContext[] {
     const contexts: ISessionContext[] = [];
     const add = (context: ISessionContext): void => {
       if (context.session?.kernel?.id === kernelId) {
+        contexts.push(context);
+      }
+    };
+    this._notebooks?.forEach(panel => add(panel.sessionContext));
+    this._consoles?.forEach(panel => add(panel.sessionContext));
+    return contexts;
+  }
+
+  /** The same, and those at `path` which have no kernel any more. */
+  sessionsFor(kernelId: string, path: string): ISessionContext[] {
+    const contexts = this.sessionsOf(kernelId);
+    const add = (context: ISessionContext): void => {
+      if (path && context.path === path && !context.session?.kernel) {
         contexts.push(context);
       }
     };

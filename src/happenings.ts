@@ -5,8 +5,13 @@ import { IKernel } from './request';
 
 /** Something that a user should be told of. */
 export interface IHappening {
-  kind: 'starting' | 'running' | 'out-of-memory' | 'failed' | 'start-failed';
+  kind: 'starting' | 'running' | 'out-of-memory' | 'failed' | 'start-failed' | 'ended';
   kernel: IKernel;
+}
+
+/** Whether this reason of an end is the template's idle policy. */
+export function isPolicy(reason: string): boolean {
+  return reason === 'Idle' || reason === 'MaxAge';
 }
 
 /** Whether a kernel is on its way to Running for the first time. */

@@ -6,9 +6,12 @@ import { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { actionsPlugin } from './plugins/actions';
 import { chipPlugin } from './plugins/chip';
 import { commandsPlugin } from './plugins/commands';
+import { launcherPlugin } from './plugins/launcher';
 import { modelPlugin } from './plugins/model';
 import { notificationsPlugin } from './plugins/notifications';
 import { panelPlugin } from './plugins/panel';
+import { runningPlugin } from './plugins/running';
+import { statusBarPlugin } from './plugins/statusBar';
 
 export { ElasticModel } from './model';
 export * from './tokens';
@@ -19,6 +22,9 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   panelPlugin,
   commandsPlugin,
   chipPlugin,
+  statusBarPlugin,
+  runningPlugin,
+  launcherPlugin,
   notificationsPlugin
 ];
 

@@ -5,10 +5,17 @@
  * net; it backs off on errors and stands by while the page is hidden. No widget fetches.
  */
 import { Event } from '@jupyterlab/services';
+import { JSONExt } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { Poll, Throttler } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
-import { hasBegunAnew, IHappening, isUnderWay, whatHappened } from './happenings';
+import {
+  hasBegunAnew,
+  IHappening,
+  isPolicy,
+  isUnderWay,
+  whatHappened
+} from './happenings';
 import {
   ElasticProblem,
   ICapacity,
@@ -23,6 +30,8 @@ import {
   IUsage
 } from './request';
 import { IResizeState, Resizes } from './resize';
+import { Remembered } from './remembered';
+import { ISample } from './samples';
 import { KernelStart } from './start';
 import { isElasticEvent } from './tokens';
 import { UsageReader } from './usage';
@@ -33,6 +42,8 @@ const QUICK_INTERVAL = 1000;
 export class ElasticModel implements IDisposable {
   constructor(options: ElasticModel.IOptions) {
     this._api = options.api;
+    this.remembered = options.remembered ?? new Remembered();
+    this.remembered.changed.connect(() => this._changed.emit());
     this._events = options.events ?? null;
     this._pollInterval = options.pollInterval ?? 30000;
     const standby = options.standby ?? 'when-hidden';
@@ -64,6 +75,9 @@ export class ElasticModel implements IDisposable {
     this._overview = new Throttler(() => this._loadOverview(), { limit: 1000 });
     this._events?.stream.connect(this._onEvent, this);
   }
+
+  /** What is kept from one visit to the next. */
+  readonly remembered: Remembered;
 
   /** Something that the getters below return has changed. */
   get changed(): ISignal<this, void> {
@@ -104,7 +118,8 @@ export class ElasticModel implements IDisposable {
 
   /** My kernels, newest first. */
   get kernels(): readonly IKernel[] {
-    return [...this._kernels.values()].sort((a, b) => b.created - a.created);
+    this._sorted ??= [...this._kernels.values()].sort((a, b) => b.created - a.created);
+    return this._sorted;
   }
 
   get pool(): IPool | null {
@@ -126,6 +141,23 @@ export class ElasticModel implements IDisposable {
   /** The last reading of a watched kernel's use. */
   usage(id: string): IUsage | null {
     return this._usage.get(id) ?? null;
+  }
+
+  /** The last readings of a kernel that is or was watched, oldest first. */
+  history(id: string): readonly ISample[] {
+    return this._usage.history(id);
+  }
+
+  /** When the user last asked to keep a kernel; seconds since the epoch, 0 for never. */
+  keptAt(id: string): number {
+    return this._keptAt.get(id) ?? 0;
+  }
+
+  /** Restart the idle clock of a kernel. */
+  async keepAlive(id: string): Promise<void> {
+    await this._api.keepAlive(id);
+    this._keptAt.set(id, Date.now() / 1000);
+    this._changed.emit();
   }
 
   /** The start of a kernel that is Queued, Starting or Moving, or failed to start. */
@@ -249,12 +281,14 @@ export class ElasticModel implements IDisposable {
     this._overview.dispose();
     this._starts.forEach(start => start.dispose());
     this._starts.clear();
+    this.remembered.dispose();
     Signal.clearData(this);
   }
 
   private _onEvent(_: Event.IManager, event: Event.Emission): void {
     if (isElasticEvent(event.schema_id, 'kernel')) {
       const id = typeof event.kernel_id === 'string' ? event.kernel_id : '';
+      this._tellEnd(id, event);
       if (event.change === 'removed') {
         this._drop(id);
       } else if (id) {
@@ -263,6 +297,27 @@ export class ElasticModel implements IDisposable {
       void this._overview.invoke().catch(() => undefined);
     } else if (isElasticEvent(event.schema_id, 'pool')) {
       void this._overview.invoke().catch(() => undefined);
+    }
+  }
+
+  /** Tell once of a kernel that was ended by a policy: its record is gone before it can be read. */
+  private _tellEnd(id: string, event: Event.Emission): void {
+    const kernel = this._kernels.get(id);
+    const { reason, message } = event;
+    if (
+      kernel &&
+      typeof reason === 'string' &&
+      isPolicy(reason) &&
+      !this._told.has(id)
+    ) {
+      this._told.add(id);
+      const ended: IKernel = {
+        ...kernel,
+        phase: 'Stopped',
+        reason,
+        message: typeof message === 'string' ? message : ''
+      };
+      this._happened.emit({ kind: 'ended', kernel: ended });
     }
   }
 
@@ -336,7 +391,15 @@ export class ElasticModel implements IDisposable {
   private _note(kernel: IKernel, tell = true): void {
     const id = kernel.kernel_id;
     const before = this._kernels.get(id) ?? null;
+    if (before && JSONExt.deepEqual(before as never, kernel as never)) {
+      // The same object stays, so that nothing is drawn again.
+      if (isUnderWay(before)) {
+        this._follow(before);
+      }
+      return;
+    }
     this._kernels.set(id, kernel);
+    this._sorted = null;
     if (before && hasBegunAnew(before, kernel)) {
       this.clearResize(id);
     }
@@ -344,6 +407,9 @@ export class ElasticModel implements IDisposable {
       this._follow(kernel);
     }
     const happening = tell ? whatHappened(before, kernel) : null;
+    if (happening === 'out-of-memory') {
+      this._usage.markOutOfMemory(id);
+    }
     this._retime();
     this._noted.emit(kernel);
     this._changed.emit();
@@ -359,7 +425,9 @@ export class ElasticModel implements IDisposable {
       void start.refresh().catch(() => undefined);
     }
     if (this._kernels.delete(id)) {
+      this._sorted = null;
       this._usage.forget(id);
+      this._keptAt.delete(id);
       this._resizes.forget(id);
       this._dropped.emit(id);
       this._changed.emit();
@@ -386,6 +454,10 @@ export class ElasticModel implements IDisposable {
     start.running.then(
       running => {
         forget();
+        const seconds = secondsOf(start);
+        if (seconds !== null && running.start && kernel.phase !== 'Moving') {
+          this.remembered.noteStart(kernel.template, running.start, seconds);
+        }
         this._note(running);
       },
       () => {
@@ -431,11 +503,23 @@ export class ElasticModel implements IDisposable {
   private _pool: IPool | null = null;
   private _capacity: ICapacity | null = null;
   private readonly _kernels = new Map<string, IKernel>();
+  private readonly _told = new Set<string>();
+  private _sorted: readonly IKernel[] | null = null;
   private readonly _starts = new Map<string, KernelStart>();
+  private readonly _keptAt = new Map<string, number>();
   private readonly _changed = new Signal<this, void>(this);
   private readonly _happened = new Signal<this, IHappening>(this);
   private readonly _noted = new Signal<this, IKernel>(this);
   private readonly _dropped = new Signal<this, string>(this);
+}
+
+/** How long a start took by its own steps; null where they do not tell. */
+function secondsOf(start: KernelStart): number | null {
+  const { steps } = start;
+  const last = steps[steps.length - 1];
+  return last
+    ? Math.max(0, last.time - Math.min(steps[0].time, start.kernel.created))
+    : null;
 }
 
 /** Whether the server says that a kernel is not there (any more). */
@@ -449,6 +533,7 @@ function isGone(error: unknown): boolean {
 export namespace ElasticModel {
   export interface IOptions {
     api: IElasticApi;
+    remembered?: Remembered;
     /** The server's event bus; without it there is only the poll. */
     events?: Event.IManager | null;
     /** Milliseconds between two readings of everything. */

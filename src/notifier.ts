@@ -4,17 +4,22 @@
 import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
-import { ElasticActions, kernelTitle } from './actions';
+import { ElasticActions } from './actions';
 import { stepText } from './components/steps';
 import { IHappening } from './happenings';
 import { ElasticModel } from './model';
+import { formatMemory, showMemory } from './quantities';
 import { IKernel } from './request';
+import { kernelTitle } from './titles';
 
 /** Lab cuts what is longer. */
 const LONGEST = 140;
 
 /** Milliseconds a start may take before it is worth a notification: warm starts are faster. */
 const PATIENCE = 1500;
+
+/** Milliseconds without news of a start after which it is explained why that may be. */
+const SILENCE = 5000;
 
 export class Notifier implements IDisposable {
   constructor(options: Notifier.IOptions) {
@@ -72,6 +77,9 @@ export class Notifier implements IDisposable {
         break;
       case 'out-of-memory':
         this._fail(kernel, this._trans.__('The kernel ran out of memory.'));
+        break;
+      case 'ended':
+        this._end(kernel);
     }
   }
 
@@ -82,6 +90,11 @@ export class Notifier implements IDisposable {
       if (!kernel) {
         this._settle(id);
       } else if (start.notification) {
+        const heard = this._model.startOf(id)?.steps.length ?? 0;
+        if (heard !== start.heard) {
+          start.heard = heard;
+          this._awaitNews(id);
+        }
         const message = this._startText(kernel);
         if (message !== start.message) {
           start.message = message;
@@ -103,7 +116,9 @@ export class Notifier implements IDisposable {
       const start = this._starts.get(id);
       const kernel = this._model.kernel(id);
       if (start && kernel) {
+        start.heard = this._model.startOf(id)?.steps.length ?? 0;
         start.message = this._startText(kernel);
+        this._awaitNews(id);
         const type = this._model.startOf(id)?.obstacle ? 'warning' : 'in-progress';
         start.notification = Notification.emit(start.message, type, {
           autoClose: false,
@@ -116,7 +131,26 @@ export class Notifier implements IDisposable {
         });
       }
     }, this._patience);
-    this._starts.set(id, { timer, notification: null, message: '' });
+    this._starts.set(id, {
+      timer,
+      notification: null,
+      message: '',
+      heard: 0,
+      isSilent: false
+    });
+  }
+
+  /** After a while without news, say why that may be. */
+  private _awaitNews(id: string): void {
+    const start = this._starts.get(id);
+    if (start) {
+      clearTimeout(start.timer);
+      start.isSilent = false;
+      start.timer = setTimeout(() => {
+        start.isSilent = true;
+        this._onChanged();
+      }, SILENCE);
+    }
   }
 
   /** A start has ended, one way or another. */
@@ -140,6 +174,10 @@ export class Notifier implements IDisposable {
       return toastText(head, stepText(start.obstacle, trans));
     }
     const last = start?.steps[start.steps.length - 1];
+    if (this._starts.get(kernel.kernel_id)?.isSilent) {
+      const head = trans.__('"%1" still starts', title);
+      return toastText(head, silenceText(last?.name ?? '', trans));
+    }
     return last
       ? trans.__('Starting "%1": %2', title, stepText(last, trans))
       : trans.__('Starting "%1"…', title);
@@ -151,14 +189,31 @@ export class Notifier implements IDisposable {
     }
     const trans = this._trans;
     const actions: Notification.IAction[] = [];
-    if (kernel.reason === 'OutOfMemory') {
+    const isOver = kernel.phase === 'Failed';
+    const more = kernel.reason === 'OutOfMemory' ? this._actions.moreFor(kernel) : null;
+    if (more !== null) {
       actions.push({
-        label: trans.__('Raise memory'),
+        label: isOver
+          ? trans.__('Start with %1', showMemory(more))
+          : trans.__('Raise to %1', showMemory(more)),
         displayType: 'accent',
-        callback: () => this._openPanel(kernel.phase === 'Failed' ? 'start' : 'kernel')
+        callback: () => this._do(this._raise(kernel, more))
       });
     }
-    if (kernel.phase === 'Failed') {
+    if (kernel.reason === 'OutOfMemory' && !isOver) {
+      actions.push({
+        label: trans.__('Other size…'),
+        callback: () => this._openPanel('kernel')
+      });
+    }
+    if (isOver) {
+      if (more === null) {
+        actions.push({
+          label: trans.__('Start again'),
+          displayType: 'accent',
+          callback: () => this._do(this._actions.startAgain(kernel))
+        });
+      }
       actions.push({
         label: trans.__('Start a new one'),
         callback: () => this._openPanel('start')
@@ -169,6 +224,43 @@ export class Notifier implements IDisposable {
       autoClose: false,
       actions
     });
+  }
+
+  /** The template's idle policy has ended a kernel. */
+  private _end(kernel: IKernel): void {
+    if (!this.tellFailures) {
+      return;
+    }
+    const trans = this._trans;
+    const fallback = trans.__('The kernel was ended because it was idle.');
+    Notification.warning(toastText(kernelTitle(kernel), kernel.message || fallback), {
+      autoClose: false,
+      actions: [
+        {
+          label: trans.__('Start again'),
+          displayType: 'accent',
+          callback: () => this._do(this._actions.startAgain(kernel))
+        }
+      ]
+    });
+  }
+
+  /** More memory for a kernel that ran out of it; it has lost its variables already. */
+  private async _raise(kernel: IKernel, bytes: number): Promise<void> {
+    const trans = this._trans;
+    const memory = formatMemory(bytes);
+    if (kernel.phase === 'Failed') {
+      await this._actions.startAgain(kernel, { memory });
+    } else if (!(await this._actions.resizeOrMove(kernel.kernel_id, { memory }))) {
+      return;
+    }
+    Notification.success(
+      toastText(
+        kernelTitle(kernel),
+        trans.__('It has %1 now. Run the cells again.', showMemory(bytes))
+      ),
+      { autoClose: 5000 }
+    );
   }
 
   private _do(work: Promise<unknown>): void {
@@ -189,9 +281,31 @@ export class Notifier implements IDisposable {
       timer: ReturnType<typeof setTimeout>;
       notification: string | null;
       message: string;
+      /** How many steps have been told of. */
+      heard: number;
+      isSilent: boolean;
     }
   >();
   private _isDisposed = false;
+}
+
+/** Why nothing may be heard of a start after a step. */
+export function silenceText(step: string, trans: TranslationBundle): string {
+  switch (step) {
+    case '':
+    case 'queued':
+      return trans.__('Others may be before it. You can wait, or cancel.');
+    case 'image-pulling':
+    case 'scheduled':
+      return trans.__('Its image comes to the node, which may take minutes at first.');
+    case 'node-coming':
+      return trans.__('A node is being added, which takes minutes.');
+    case 'started':
+    case 'created':
+      return trans.__('Its agent and imports are being loaded.');
+    default:
+      return trans.__('There is no news for some seconds. You can wait, or cancel.');
+  }
 }
 
 /**

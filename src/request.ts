@@ -49,9 +49,17 @@ export interface ITemplate {
   icon_url: string | null;
   preload?: string[];
   resources: IOffer;
+  /** When the agent ends a kernel by itself. */
+  idle?: IIdlePolicy;
   /** Pods ready to be claimed. */
   warm: number;
   target: number;
+}
+
+/** Seconds; 0 means never. */
+export interface IIdlePolicy {
+  cull_after?: number;
+  max_age?: number;
 }
 
 export interface IProblem {
@@ -76,6 +84,7 @@ export interface IResize {
 
 export interface IKernel {
   kernel_id: string;
+  owner?: string;
   template: string;
   display_name?: string;
   name: string;
@@ -86,6 +95,8 @@ export interface IKernel {
   resources: IResources;
   actual?: IResources | null;
   start?: 'warm' | 'cold' | null;
+  /** Where it runs. */
+  pod?: string | null;
   created: number;
   restarts: number;
   execution_state: string;
@@ -121,6 +132,10 @@ export interface IUsage {
   memory: number;
   memory_limit: number | null;
   memory_peak?: number | null;
+  /** Counted from the beginning of the pod: how long code had to wait for its CPU limit. */
+  throttled_seconds?: number | null;
+  /** Counted from the beginning of the pod. */
+  oom_kills?: number;
   gpu?: { [key: string]: unknown }[];
 }
 
@@ -153,6 +168,8 @@ export interface ICapacity {
 }
 
 export interface IStatus {
+  /** Who I am. */
+  owner?: string;
   cluster: string;
   version: string;
   gpu_kinds: string[];
@@ -239,6 +256,7 @@ export interface IElasticApi {
   stop(id: string): Promise<void>;
   progress(id: string): Promise<IProgress>;
   usage(id: string): Promise<IUsage>;
+  keepAlive(id: string): Promise<void>;
   pool(): Promise<IPool>;
   capacity(): Promise<ICapacity>;
 }
@@ -285,6 +303,10 @@ export class ElasticApi implements IElasticApi {
 
   usage(id: string): Promise<IUsage> {
     return this._request('GET', ['kernels', id, 'usage']);
+  }
+
+  async keepAlive(id: string): Promise<void> {
+    await this._request('POST', ['kernels', id, 'keepalive']);
   }
 
   pool(): Promise<IPool> {

@@ -68,6 +68,26 @@ export function defaults(offer: IOffer): IResourceValue {
   };
 }
 
+/** What was asked for before, as far as it is still offered; null where it is not. */
+export function rememberedValue(
+  offer: IOffer,
+  wish: IResourceWish | null
+): IResourceValue | null {
+  if (!wish) {
+    return null;
+  }
+  const usual = defaults(offer);
+  const cpu = wish.cpu ? (parseCpu(wish.cpu) ?? 0) : usual.cpu;
+  const memory = wish.memory ? (parseMemory(wish.memory) ?? 0) : usual.memory;
+  const gpu = wish.gpu?.count ? wish.gpu : null;
+  const { kinds, maximum } = offer.gpu;
+  return isAllowed(cpu, cpuLimits(offer)) &&
+    isAllowed(memory, memoryLimits(offer)) &&
+    (!gpu || (kinds.includes(gpu.kind) && gpu.count <= maximum))
+    ? { cpu, memory, gpu }
+    : null;
+}
+
 /** Resources of REST or metadata as numbers. */
 export function toValue(resources: IResources): IResourceValue {
   return {

@@ -27,6 +27,11 @@ export namespace CommandIDs {
   export const startKernel = 'elastic:start-kernel';
   export const resizeKernel = 'elastic:resize-kernel';
   export const stopKernel = 'elastic:stop-kernel';
+  export const chooseKernel = 'elastic:choose-kernel';
+  export const openKernel = 'elastic:open-kernel';
+  export const attachKernel = 'elastic:attach-kernel';
+  export const restartKernel = 'elastic:restart-kernel';
+  export const keepKernel = 'elastic:keep-kernel';
 }
 
 /**

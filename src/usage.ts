@@ -5,6 +5,9 @@ import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 import { IElasticApi, IUsage } from './request';
+import { ISample, sampleOf, withSample } from './samples';
+
+const NOTHING: readonly ISample[] = [];
 
 export class UsageReader implements IDisposable {
   constructor(options: UsageReader.IOptions) {
@@ -38,6 +41,16 @@ export class UsageReader implements IDisposable {
     return this._readings.get(id) ?? null;
   }
 
+  /** The last readings of a kernel that is or was watched, oldest first. */
+  history(id: string): readonly ISample[] {
+    return this._histories.get(id) ?? NOTHING;
+  }
+
+  /** A kernel has run out of memory: the next sample says so. */
+  markOutOfMemory(id: string): void {
+    this._outOfMemory.add(id);
+  }
+
   /** Read the use of a kernel until the result is disposed of. */
   watch(id: string): IDisposable {
     this._watched.set(id, (this._watched.get(id) ?? 0) + 1);
@@ -58,6 +71,8 @@ export class UsageReader implements IDisposable {
   /** A kernel has gone. */
   forget(id: string): void {
     this._readings.delete(id);
+    this._histories.delete(id);
+    this._outOfMemory.delete(id);
   }
 
   dispose(): void {
@@ -74,7 +89,7 @@ export class UsageReader implements IDisposable {
     const failed: unknown[] = [];
     answers.forEach((answer, index) => {
       if (answer.status === 'fulfilled') {
-        this._readings.set(ids[index], answer.value);
+        this._take(ids[index], answer.value);
       } else {
         // No figure is better than an old one.
         this._readings.delete(ids[index]);
@@ -87,11 +102,23 @@ export class UsageReader implements IDisposable {
     }
   }
 
+  private _take(id: string, usage: IUsage): void {
+    const before = this._readings.get(id) ?? null;
+    if (before?.time === usage.time) {
+      return;
+    }
+    const sample = sampleOf(before, usage, this._outOfMemory.delete(id));
+    this._histories.set(id, withSample(this.history(id), sample));
+    this._readings.set(id, usage);
+  }
+
   private readonly _api: IElasticApi;
   private readonly _isRunning: (id: string) => boolean;
   private readonly _poll: Poll;
   private readonly _watched = new Map<string, number>();
   private readonly _readings = new Map<string, IUsage>();
+  private readonly _histories = new Map<string, ISample[]>();
+  private readonly _outOfMemory = new Set<string>();
   private readonly _changed = new Signal<this, void>(this);
 }
 

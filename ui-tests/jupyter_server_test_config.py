@@ -14,7 +14,9 @@ configure_jupyter_server(c)
 c.ServerApp.port = int(os.environ.get("ELASTIC_TEST_PORT", "8898"))
 c.ServerApp.allow_root = True  # containers and CI
 
-c.ElasticLocal.state_dir = tempfile.mkdtemp(prefix="elastic-ui-")
+c.ElasticLocal.state_dir = os.environ.get("ELASTIC_TEST_STATE") or tempfile.mkdtemp(
+    prefix="elastic-ui-"
+)
 c.ElasticLocal.memory = "6Gi"
 c.ElasticKernels.stop_with_server = True
 c.ElasticKernels.templates = [

@@ -3,6 +3,7 @@ import { ServiceManager } from '@jupyterlab/services';
 import { ElasticActions } from '../actions';
 import { CurrentDocument } from '../current';
 import { ElasticModel } from '../model';
+import { ElasticProblem } from '../request';
 import { FakeApi, makeKernel } from './fakes';
 
 describe('moving a kernel to another pod', () => {
@@ -74,5 +75,75 @@ describe('moving a kernel to another pod', () => {
     await press('Cancel');
     expect(await again).toBe(false);
     expect(api.changes).toEqual([]);
+  });
+});
+
+describe('stopping several kernels and starting again', () => {
+  let api: FakeApi;
+  let model: ElasticModel;
+  let actions: ElasticActions;
+  let changed: unknown[];
+  let executed: unknown[];
+  let contexts: object[];
+
+  beforeEach(async () => {
+    api = new FakeApi();
+    ['k1', 'k2', 'k3'].forEach(id => api.put(makeKernel({ kernel_id: id, name: id })));
+    model = new ElasticModel({ api, standby: 'never' });
+    await model.open();
+    changed = [];
+    executed = [];
+    contexts = [];
+    const commands = new CommandRegistry();
+    commands.addCommand('docmanager:open', { execute: args => executed.push(args) });
+    actions = new ElasticActions({
+      model,
+      current: {
+        sessionsOf: () => [],
+        sessionsFor: () => contexts,
+        notebooksOf: () => []
+      } as unknown as CurrentDocument,
+      commands,
+      serviceManager: {} as ServiceManager.IManager
+    });
+  });
+
+  afterEach(() => model.dispose());
+
+  it('stops those that can be, after asking once, and says what could not', async () => {
+    const failure = new ElasticProblem({ reason: 'ApiUnreachable', message: 'No.' });
+    api.failures.set('stop', failure);
+    const stopped = actions.stopMany(['k1', 'k2', 'gone']).catch(error => error);
+    let dialog = document.querySelector('.jp-Dialog');
+    while (!dialog?.textContent?.includes('Stop 2 kernels?')) {
+      await new Promise(resolve => setTimeout(resolve, 5));
+      dialog = document.querySelector('.jp-Dialog');
+    }
+    expect(dialog.textContent).toContain('"k1", "k2"');
+    dialog.querySelector<HTMLElement>('.jp-mod-warn')!.click();
+    expect(await stopped).toBe(failure);
+    expect([...api.store.keys()]).toEqual(['k1', 'k3']);
+  });
+
+  async function startAgain(): Promise<void> {
+    const again = actions.startAgain(model.kernel('k1')!, { memory: '2Gi' });
+    await new Promise(resolve => setTimeout(resolve, 5));
+    const started = model.kernels.find(one => one.phase === 'Starting')!;
+    api.put({ ...started, phase: 'Running' });
+    api.steps.delete(started.kernel_id);
+    await again;
+  }
+
+  it('gives the notebooks of what ended a new kernel, and removes the old record', async () => {
+    contexts = [{ changeKernel: (kernel: object) => changed.push(kernel) }];
+    await startAgain();
+    expect(changed).toEqual([{ id: 'k4' }]);
+    expect(executed).toEqual([]);
+    expect(api.store.has('k1')).toBe(false);
+  });
+
+  it('opens the notebook where it is not open', async () => {
+    await startAgain();
+    expect(executed).toEqual([{ path: 'work/demo.ipynb', kernel: { id: 'k4' } }]);
   });
 });

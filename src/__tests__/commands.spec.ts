@@ -1,13 +1,19 @@
 import { JupyterFrontEnd } from '@jupyterlab/application';
 import { CommandRegistry } from '@lumino/commands';
 import { Signal } from '@lumino/signaling';
+import { ElasticActions } from '../actions';
 import { commandsPlugin } from '../plugins/commands';
 import { ElasticProblem } from '../request';
 import { CommandIDs } from '../tokens';
 import { makeKernel } from './fakes';
 
 describe('elastic:resize-kernel', () => {
-  const actions = { resize: jest.fn(), replace: jest.fn(), showProblem: jest.fn() };
+  const actions = {
+    resize: jest.fn(),
+    replace: jest.fn(),
+    showProblem: jest.fn(),
+    resizeOrMove: ElasticActions.prototype.resizeOrMove
+  };
   const commands = new CommandRegistry();
   const args = { kernelId: 'k1', resources: { memory: '4Gi' } };
   const refusal = (reason: string): ElasticProblem =>

@@ -169,6 +169,12 @@ export class FakeApi implements IElasticApi {
     });
   }
 
+  keepAlive(id: string): Promise<void> {
+    return this._answer('keepAlive', () => {
+      this._get(id);
+    });
+  }
+
   pool(): Promise<IPool> {
     return this._answer('pool', () => ({ controller: true, templates: [] }));
   }
@@ -212,12 +218,13 @@ export class FakeEvents {
     return { stream: this.signal } as unknown as Event.IManager;
   }
 
-  sendKernel(kernel: IKernel, change = 'changed'): void {
+  sendKernel(kernel: IKernel, change = 'changed', more: object = {}): void {
     this.signal.emit({
       schema_id: 'urn:jupyter-elastic:kernel:v1',
       kernel_id: kernel.kernel_id,
       phase: kernel.phase,
-      change
+      change,
+      ...more
     });
   }
 

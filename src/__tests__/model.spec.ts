@@ -65,6 +65,62 @@ describe('ElasticModel', () => {
     expect(model.problem).toBeNull();
   });
 
+  it('keeps the same objects as long as nothing has changed', async () => {
+    api.put(makeKernel());
+    await open();
+    const { kernels } = model;
+    api.put(makeKernel());
+    void model.refresh();
+    await settle();
+    expect(model.kernels).toBe(kernels);
+    expect(model.kernels[0]).toBe(kernels[0]);
+    api.put(makeKernel({ execution_state: 'busy' }));
+    void model.refresh();
+    await settle();
+    expect(model.kernels[0].execution_state).toBe('busy');
+  });
+
+  it('tells once of an idle end, of which only the events have the reason', async () => {
+    const kernel = api.put(makeKernel());
+    await open();
+    api.store.clear();
+    const end = { reason: 'Idle', message: 'It was idle for 1 hour.' };
+    events.sendKernel(kernel, 'changed', end);
+    events.sendKernel(kernel, 'removed', end);
+    await settle();
+    expect(happenings).toEqual(['ended k1']);
+    expect(model.kernels).toEqual([]);
+  });
+
+  it('asks the server to keep a kernel, and knows when', async () => {
+    api.put(makeKernel());
+    await open();
+    expect(model.keptAt('k1')).toBe(0);
+    await model.keepAlive('k1');
+    expect(api.count('keepAlive')).toBe(1);
+    expect(model.keptAt('k1')).toBe(Date.now() / 1000);
+  });
+
+  it('remembers how long a start took, by its steps', async () => {
+    await open();
+    const start = await model.start({ template: 'py' });
+    const id = start.kernel.kernel_id;
+    const step = { name: 'kernel-up', message: '' };
+    api.put(makeKernel({ kernel_id: id, created: 100, start: 'cold' }));
+    api.steps.set(id, {
+      phase: 'Running',
+      done: true,
+      steps: [
+        { ...step, time: 101 },
+        { ...step, time: 112 }
+      ]
+    });
+    await start.refresh();
+    await settle();
+    expect(model.remembered.seconds('py', 'cold')).toBe(12);
+    expect(model.remembered.seconds('py', 'warm')).toBeNull();
+  });
+
   it('reads a kernel again when an event names it, without waiting for the poll', async () => {
     api.put(makeKernel());
     await open();

@@ -1,5 +1,5 @@
-import { kernelTitle, notebookOf } from '../actions';
 import { toastText } from '../notifier';
+import { kernelTitle, notebookOf } from '../titles';
 import { makeKernel } from './fakes';
 
 const UUID = '0f8fad5b-d9cb-469f-a165-70867728950e';

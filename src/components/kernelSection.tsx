@@ -1,7 +1,8 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon, stopIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import { showCores, showMemory } from '../quantities';
+import { raisedMemory } from '../fitting';
+import { formatMemory, showMemory } from '../quantities';
 import {
   ICapacity,
   IKernel,
@@ -10,27 +11,25 @@ import {
   ITemplate,
   IUsage
 } from '../request';
-import { hasLess, IResizeState } from '../resize';
-import {
-  IResourceValue,
-  sameValue,
-  showResources,
-  showValue,
-  toValue,
-  toWish
-} from '../resources';
+import { IResizeState } from '../resize';
 import { KernelStart } from '../start';
+import { ISample } from '../samples';
+import { IdleClock } from './idleClock';
 import { Notice } from './notice';
-import { ResizeStatus } from './resizeStatus';
-import { ResourceForm } from './resourceForm';
+import { PhaseLabel } from './phaseLabel';
+import { ResizeForm } from './resizeForm';
 import { Steps } from './steps';
-import { UseBar } from './useBar';
+import { Use } from './use';
 
 export interface IKernelSectionProps {
   kernel: IKernel;
   /** Null when the template is no longer offered: then nothing can be changed. */
   template: ITemplate | null;
   usage: IUsage | null;
+  /** Its last readings, oldest first. */
+  history: readonly ISample[];
+  /** When somebody last asked to keep it; seconds since the epoch. */
+  keptAt: number;
   resize: IResizeState | null;
   /** Its way to Running, while it is on it. */
   start: KernelStart | null;
@@ -43,6 +42,7 @@ export interface IKernelSectionProps {
   onMove: (wish: IResourceWish, refusal?: string) => void;
   /** The user goes on: the outcome of the last resize is no longer news. */
   onEdit: () => void;
+  onKeepAlive: () => void;
   onRestart: () => void;
   onStop: () => void;
 }
@@ -52,6 +52,9 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
   const { kernel, template, usage, resize, start, trans } = props;
   const isRunning = kernel.phase === 'Running';
   const isEnded = kernel.phase === 'Failed' || kernel.phase === 'Stopped';
+  const more = template
+    ? raisedMemory(kernel.resources, template.resources, props.capacity)
+    : null;
   const name = template?.display_name ?? kernel.display_name ?? kernel.template;
   return (
     <div className="jp-Elastic-kernel">
@@ -61,19 +64,45 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
         </span>
         <PhaseLabel kernel={kernel} trans={trans} />
       </div>
+      <Where kernel={kernel} status={props.status} trans={trans} />
       {(kernel.message ? kernel.reason || isEnded : kernel.phase === 'Failed') && (
         <Notice
           kind={isEnded || kernel.reason === 'OutOfMemory' ? 'error' : 'info'}
           message={kernel.message || trans.__('It failed (%1).', kernel.reason)}
-        />
+        >
+          {kernel.reason === 'OutOfMemory' && isRunning && more !== null && (
+            <button
+              type="button"
+              className="jp-mod-styled"
+              disabled={resize?.state === 'applying'}
+              onClick={() => props.onResize({ memory: formatMemory(more) })}
+            >
+              {trans.__('Raise to %1', showMemory(more))}
+            </button>
+          )}
+        </Notice>
       )}
       {kernel.warnings?.map(warning => (
         <Notice key={warning} kind="warning" message={warning} />
       ))}
-      {start && !start.isDone && <Steps start={start} trans={trans} />}
-      {!isEnded && (
-        <Use kernel={kernel} usage={isRunning ? usage : null} trans={trans} />
+      {start && !start.isDone && (
+        <Steps start={start} trans={trans} onCancel={props.onStop} />
       )}
+      {!isEnded && (
+        <Use
+          kernel={kernel}
+          usage={isRunning ? usage : null}
+          history={props.history}
+          trans={trans}
+        />
+      )}
+      <IdleClock
+        kernel={kernel}
+        policy={template?.idle}
+        keptAt={props.keptAt}
+        trans={trans}
+        onKeepAlive={props.onKeepAlive}
+      />
       {!isEnded && template && (
         <ResizeForm
           key={kernel.kernel_id}
@@ -111,182 +140,24 @@ export function KernelSection(props: IKernelSectionProps): JSX.Element {
   );
 }
 
-/** The phase as a dot and a word, with what the kernel does while Running. */
-export function PhaseLabel(props: {
+/** Whose kernel it is and where it runs. */
+function Where(props: {
   kernel: IKernel;
+  status: IStatus | null;
   trans: TranslationBundle;
-}): JSX.Element {
-  const { kernel, trans } = props;
-  const state = kernel.execution_state;
-  const phases: { [phase: string]: string } = {
-    Queued: trans.__('Queued'),
-    Starting: trans.__('Starting'),
-    Running: trans.__('Running'),
-    Moving: trans.__('Moving'),
-    Stopped: trans.__('Stopped'),
-    Failed: trans.__('Failed')
-  };
-  const states: { [state: string]: string } = {
-    idle: trans.__('Idle'),
-    busy: trans.__('Busy'),
-    dead: trans.__('Dead')
-  };
-  const text =
-    kernel.phase === 'Running'
-      ? (states[state] ?? phases.Running)
-      : (phases[kernel.phase] ?? kernel.phase);
-  const look = kernel.phase === 'Running' && state === 'busy' ? 'Busy' : kernel.phase;
-  return (
-    <span className={`jp-Elastic-phase jp-Elastic-phase-${look}`} title={kernel.reason}>
-      {text}
-    </span>
-  );
-}
-
-function Use(props: {
-  kernel: IKernel;
-  usage: IUsage | null;
-  trans: TranslationBundle;
-}): JSX.Element {
-  const { kernel, usage, trans } = props;
-  const limits = toValue(kernel.actual ?? kernel.resources);
-  const cores = usage?.cpu ?? null;
-  // The limit that is enforced has the agent's overhead on top; the figures here leave it out.
-  const memory = usage ? usage.memory : null;
-  const cpuText = `${showCores(limits.cpu)} CPU`;
-  const memoryText = showMemory(limits.memory);
-  return (
-    <div className="jp-Elastic-uses">
-      <UseBar
-        label={trans.__('CPU')}
-        value={cores}
-        maximum={limits.cpu / 1000}
-        text={
-          cores === null
-            ? trans.__('– of %1', cpuText)
-            : trans.__('%1 of %2', showCores(cores * 1000), cpuText)
-        }
-      />
-      <UseBar
-        label={trans.__('Memory')}
-        value={memory}
-        maximum={limits.memory}
-        text={
-          memory === null
-            ? trans.__('– of %1', memoryText)
-            : trans.__('%1 of %2', showMemory(memory), memoryText)
-        }
-        caption={
-          usage?.memory_peak
-            ? trans.__('Peak: %1', showMemory(usage.memory_peak))
-            : undefined
-        }
-      />
+}): JSX.Element | null {
+  const { kernel, status, trans } = props;
+  const { owner, pod } = kernel;
+  const isMine = !owner || owner === status?.owner;
+  const parts = [
+    pod ? trans.__('Pod %1', pod) : '',
+    isMine ? '' : trans.__('of %1', owner),
+    kernel.start === 'warm' ? trans.__('warm start') : '',
+    kernel.start === 'cold' ? trans.__('cold start') : ''
+  ].filter(Boolean);
+  return parts.length ? (
+    <div className="jp-Elastic-hint" title={owner && trans.__('Owner: %1', owner)}>
+      {parts.join(' · ')}
     </div>
-  );
-}
-
-interface IResizeFormProps {
-  kernel: IKernel;
-  template: ITemplate;
-  capacity: ICapacity | null;
-  resize: IResizeState | null;
-  canResize: boolean;
-  trans: TranslationBundle;
-  onResize: (wish: IResourceWish) => void;
-  onMove: (wish: IResourceWish, refusal?: string) => void;
-  onEdit: () => void;
-}
-
-function ResizeForm(props: IResizeFormProps): JSX.Element {
-  const { kernel, template, resize, trans } = props;
-  const held = toValue(kernel.resources);
-  // What the user has set but not applied; null when the form just shows what is.
-  const [wanted, setWanted] = React.useState<IResourceValue | null>(null);
-  const [isValid, setIsValid] = React.useState(true);
-  // Remounts the form, so that a half-typed field is forgotten too.
-  const [round, setRound] = React.useState(0);
-  const isApplying = resize?.state === 'applying';
-  const value = wanted ?? held;
-  const hasChanged = !sameValue(value, held);
-  const wish = toWish(value, held);
-  // A pod has the GPUs that it began with.
-  const needsMove = wish.gpu !== undefined;
-  const id = React.useId();
-
-  const isDone = resize?.state === 'done';
-  React.useEffect(() => {
-    if (isDone) {
-      setWanted(null);
-    }
-  }, [isDone]);
-
-  return (
-    <form
-      className="jp-Elastic-resizeForm"
-      aria-label={trans.__('Resize this kernel')}
-      onSubmit={event => {
-        event.preventDefault();
-        if (hasChanged && isValid && props.canResize && !isApplying) {
-          (needsMove ? props.onMove : props.onResize)(wish);
-        }
-      }}
-    >
-      <ResourceForm
-        key={round}
-        offer={template.resources}
-        value={value}
-        held={held}
-        capacity={props.capacity}
-        disabled={!props.canResize || isApplying}
-        trans={trans}
-        onChange={(next, valid) => {
-          setWanted(next);
-          setIsValid(valid);
-          props.onEdit();
-        }}
-      />
-      {needsMove && (
-        <div id={id} className="jp-Elastic-hint">
-          {trans.__('Other GPUs need another pod, and the variables are lost.')}
-        </div>
-      )}
-      {resize?.state === 'refused' && kernel.actual && hasLess(kernel) && (
-        <div className="jp-Elastic-hint">
-          {trans.__('For now the kernel has %1.', showResources(kernel.actual))}
-        </div>
-      )}
-      <div className="jp-Elastic-buttons">
-        <button
-          type="submit"
-          className="jp-mod-styled jp-mod-accept"
-          disabled={!hasChanged || !isValid || !props.canResize || isApplying}
-          title={hasChanged ? showValue(value) : undefined}
-          aria-describedby={needsMove ? id : undefined}
-        >
-          {trans.__('Apply')}
-        </button>
-        {(hasChanged || !isValid) && !isApplying && (
-          <button
-            type="button"
-            className="jp-mod-styled jp-mod-reject"
-            onClick={() => {
-              setWanted(null);
-              setIsValid(true);
-              setRound(round + 1);
-              props.onEdit();
-            }}
-          >
-            {trans.__('Reset')}
-          </button>
-        )}
-      </div>
-      <ResizeStatus
-        state={resize}
-        canMove={props.canResize}
-        trans={trans}
-        onMove={refusal => props.onMove(refusal.wish, refusal.message)}
-      />
-    </form>
-  );
+  ) : null;
 }

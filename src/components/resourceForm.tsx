@@ -111,6 +111,8 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
         kinds={offer.gpu.kinds}
         maximum={offer.gpu.maximum}
         value={value.gpu}
+        held={held?.gpu ?? null}
+        gpus={capacity?.gpus ?? []}
         disabled={disabled}
         trans={trans}
         onChange={setGpu}
@@ -131,6 +133,9 @@ interface IGpuFieldProps {
   kinds: string[];
   maximum: number;
   value: IGpu | null;
+  held: IGpu | null;
+  /** What there is of each kind. */
+  gpus: ICapacity['gpus'];
   disabled?: boolean;
   trans: TranslationBundle;
   onChange: (gpu: IGpu | null) => void;
@@ -138,7 +143,7 @@ interface IGpuFieldProps {
 
 /** Nothing at all where no GPU is offered. */
 function GpuField(props: IGpuFieldProps): JSX.Element | null {
-  const { kinds, maximum, value, trans, onChange } = props;
+  const { kinds, maximum, value, held, trans, onChange } = props;
   const id = React.useId();
   if (!kinds.length || maximum < 1) {
     return null;
@@ -148,7 +153,18 @@ function GpuField(props: IGpuFieldProps): JSX.Element | null {
   ];
   const add = (gpu: IGpu): void => {
     const { kind, count } = gpu;
-    options.push({ key: keyOf(gpu), gpu, label: `${count} × ${kind}` });
+    const known = props.gpus.find(one => one.kind === kind);
+    const own = held?.kind === kind ? held.count : 0;
+    const left = known ? Math.max(0, known.total - known.used) : Infinity;
+    const label = `${count} × ${kind}`;
+    options.push({
+      key: keyOf(gpu),
+      gpu,
+      label:
+        count > left + own
+          ? trans._n('%2: only %1 left', '%2: only %1 left', left, label)
+          : label
+    });
   };
   for (const kind of kinds) {
     for (let count = 1; count <= maximum; count++) {

@@ -7,7 +7,15 @@ import {
   IStartRequest,
   ITemplate
 } from '../request';
-import { defaults, IResourceValue, toWish } from '../resources';
+import { fitted, isTooMuch } from '../fitting';
+import { Remembered } from '../remembered';
+import {
+  defaults,
+  IResourceValue,
+  rememberedValue,
+  showValue,
+  toWish
+} from '../resources';
 import { Notice } from './notice';
 import { ResourceForm } from './resourceForm';
 import { Select } from './select';
@@ -24,6 +32,8 @@ export interface IStartFormProps {
   /** Why the last attempt was refused. */
   problem: ElasticProblem | null;
   isStarting: boolean;
+  /** Last choices, and how long starts took. */
+  remembered: Remembered;
   /** Makes the path of an icon a URL. */
   iconUrl: (path: string) => string;
   trans: TranslationBundle;
@@ -45,6 +55,7 @@ export function StartForm(props: IStartFormProps): JSX.Element {
   const template =
     templates.find(one => one.name === chosen) ??
     templates.find(one => one.name === props.preferred) ??
+    templates.find(one => one.name === props.remembered.template) ??
     templates[0];
 
   const broken = props.templateProblems.map(one => (
@@ -69,8 +80,23 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       </>
     );
   }
-  const value = wanted ?? defaults(template.resources);
-  const badge = warmBadge(template, trans);
+  const value =
+    wanted ??
+    rememberedValue(template.resources, props.remembered.wish(template.name)) ??
+    defaults(template.resources);
+  const badge = warmBadge(template, trans, props.remembered);
+  const start = (chosenValue: IResourceValue): void => {
+    const resources = toWish(chosenValue);
+    props.onStart({
+      template: template.name,
+      resources,
+      ...(name.trim() ? { name: name.trim() } : {})
+    });
+  };
+  const fits =
+    problem && isTooMuch(problem.reason)
+      ? fitted(value, template.resources, props.capacity)
+      : null;
   return (
     <form
       className="jp-Elastic-startForm"
@@ -78,11 +104,7 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       onSubmit={event => {
         event.preventDefault();
         if (isValid && !props.isStarting) {
-          props.onStart({
-            template: template.name,
-            resources: toWish(value),
-            ...(name.trim() ? { name: name.trim() } : {})
-          });
+          start(value);
         }
       }}
     >
@@ -157,6 +179,18 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       </div>
       {problem && (
         <Notice kind="error" message={problem.message} remedy={problem.remedy}>
+          {fits && (
+            <button
+              type="button"
+              className="jp-mod-styled"
+              onClick={() => {
+                setWanted(fits);
+                start(fits);
+              }}
+            >
+              {trans.__('Start with %1', showValue(fits))}
+            </button>
+          )}
           <button
             type="button"
             className="jp-mod-styled jp-mod-reject"
@@ -185,10 +219,25 @@ export function StartForm(props: IStartFormProps): JSX.Element {
   );
 }
 
-/** "2 warm", or nothing for a template that keeps no warm pods. */
+/**
+ * "2 warm · 0.2 s" or "about 40 s", by how long starts took here; where nothing is known, the
+ * count alone, and nothing for a template that keeps no warm pods.
+ */
 export function warmBadge(
-  template: { warm: number; target: number },
-  trans: TranslationBundle
+  template: { name: string; warm: number; target: number },
+  trans: TranslationBundle,
+  remembered: Remembered
 ): string {
-  return template.warm || template.target ? trans.__('%1 warm', template.warm) : '';
+  const seconds = remembered.seconds(template.name, template.warm ? 'warm' : 'cold');
+  const count =
+    template.warm || template.target
+      ? trans._n('%1 warm', '%1 warm', template.warm)
+      : '';
+  if (seconds === null) {
+    return count;
+  }
+  const time = seconds < 10 ? seconds.toFixed(1) : String(Math.round(seconds));
+  return template.warm
+    ? trans.__('%1 · ready in %2 s', count, time)
+    : trans.__('about %1 s', time);
 }

@@ -4,6 +4,7 @@ import * as React from 'react';
 import { KernelPhase } from '../request';
 import { BLOCKED, KernelStart } from '../start';
 import { Notice } from './notice';
+import { useNow } from './useNow';
 
 export interface IStepsProps {
   start: KernelStart;
@@ -42,6 +43,7 @@ export function stepText(
 export function Steps(props: IStepsProps): JSX.Element {
   const { start, trans } = props;
   const { obstacle } = start;
+  const now = useNow(!start.isDone);
   // Why a start failed is said once, in the form; what it waits for, below.
   const steps = start.steps.filter(step => step.name !== 'failed' && step !== obstacle);
   const began = start.steps[0]?.time ?? start.kernel.created;
@@ -67,6 +69,11 @@ export function Steps(props: IStepsProps): JSX.Element {
             <span className="jp-Elastic-step-text">
               {obstacle ? trans.__('Waiting…') : underWay(start.phase, trans)}
             </span>
+            {steps.length > 0 && (
+              <span className="jp-Elastic-step-time" aria-live="off">
+                {trans.__('%1 s', Math.max(0, now - began).toFixed(0))}
+              </span>
+            )}
           </li>
         )}
       </ol>

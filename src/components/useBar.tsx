@@ -11,6 +11,8 @@ export interface IUseBarProps {
   maximum: number | null;
   /** More figures, on hover. */
   caption?: string;
+  /** A picture of the time before. */
+  children?: React.ReactNode;
 }
 
 /** From which part of the limit on a bar warns, and from which it alarms. */
@@ -41,6 +43,7 @@ export function UseBar(props: IUseBarProps): JSX.Element {
     <div className="jp-Elastic-use" title={props.caption}>
       <span className="jp-Elastic-use-label">{props.label}</span>
       <span className="jp-Elastic-use-text">{props.text}</span>
+      {props.children}
       {maximum !== null && (
         <div
           className="jp-Elastic-bar"

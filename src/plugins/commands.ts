@@ -1,11 +1,18 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette } from '@jupyterlab/apputils';
-import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+import {
+  ITranslator,
+  nullTranslator,
+  TranslationBundle
+} from '@jupyterlab/translation';
 import { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import { ElasticActions } from '../actions';
+import { warmBadge } from '../components/startForm';
 import { elasticIcon } from '../icons';
-import { ElasticProblem, IResourceWish } from '../request';
-import { isMovable } from '../resize';
+import { ElasticModel } from '../model';
+import { IKernel, IResourceWish, ITemplate } from '../request';
 import { CommandIDs, IElasticActions, IElasticModel, PACKAGE } from '../tokens';
+import { showStartDialog } from '../widgets/startDialog';
 
 const RESOURCES: ReadonlyJSONObject = {
   type: 'object',
@@ -19,6 +26,79 @@ const RESOURCES: ReadonlyJSONObject = {
     }
   }
 };
+
+const KERNEL_ID: ReadonlyJSONObject = {
+  type: 'string',
+  description: 'Id of the kernel; default: that of the current document.'
+};
+
+/** Commands that are about a kernel that is there. */
+const OF_KERNEL: readonly string[] = [
+  CommandIDs.resizeKernel,
+  CommandIDs.stopKernel,
+  CommandIDs.openKernel,
+  CommandIDs.attachKernel,
+  CommandIDs.restartKernel,
+  CommandIDs.keepKernel
+];
+
+interface IVerb {
+  command: string;
+  label: string;
+  caption: string;
+  failure: string;
+  isPossible: (kernel: IKernel) => boolean;
+  do: (kernel: IKernel) => Promise<unknown>;
+}
+
+/** What can be done to one kernel without saying more. */
+function verbs(
+  model: ElasticModel,
+  actions: ElasticActions,
+  trans: TranslationBundle
+): IVerb[] {
+  const isRunning = (kernel: IKernel): boolean => kernel.phase === 'Running';
+  return [
+    {
+      command: CommandIDs.openKernel,
+      label: trans.__('Open Notebook of Elastic Kernel'),
+      caption: trans.__('Open what uses the kernel, or a new notebook on it'),
+      failure: trans.__('Cannot open'),
+      isPossible: isRunning,
+      do: kernel => actions.open(kernel)
+    },
+    {
+      command: CommandIDs.attachKernel,
+      label: trans.__('Use Elastic Kernel for This Notebook'),
+      caption: trans.__('Let the current notebook use a kernel that runs already'),
+      failure: trans.__('Cannot attach'),
+      isPossible: isRunning,
+      do: kernel => actions.attach(kernel)
+    },
+    {
+      command: CommandIDs.restartKernel,
+      label: trans.__('Restart Elastic Kernel…'),
+      caption: trans.__('Restart the kernel in its pod, with its resources'),
+      failure: trans.__('Cannot restart'),
+      isPossible: kernel => isRunning(kernel) && actions.canRestart(kernel.kernel_id),
+      do: kernel => actions.restart(kernel.kernel_id)
+    },
+    {
+      command: CommandIDs.keepKernel,
+      label: trans.__('Keep Elastic Kernel Alive'),
+      caption: trans.__('Start the idle time of the kernel anew'),
+      failure: trans.__('Cannot keep the kernel'),
+      isPossible: isRunning,
+      do: kernel => model.keepAlive(kernel.kernel_id)
+    }
+  ];
+}
+
+/** Id of the kernel whose row in the panel the context menu was opened on. */
+function rowAt(app: JupyterFrontEnd): string | null {
+  const row = app.contextMenuHitTest?.(node => node.dataset.kernelId !== undefined);
+  return row?.dataset.kernelId ?? null;
+}
 
 /** Start, resize, stop: for the palette, keyboard shortcuts and other extensions. */
 export const commandsPlugin: JupyterFrontEndPlugin<void> = {
@@ -37,7 +117,11 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
     const trans = (translator ?? nullTranslator).load('jupyter_elastic');
     const { commands } = app;
     const idOf = (args: ReadonlyPartialJSONObject): string | null =>
-      typeof args.kernelId === 'string' ? args.kernelId : current.kernelId;
+      typeof args.kernelId === 'string'
+        ? args.kernelId
+        : (rowAt(app) ?? current.kernelId);
+    const templateOf = (args: ReadonlyPartialJSONObject): ITemplate | null =>
+      typeof args.template === 'string' ? model.template(args.template) : null;
     const isElastic = (args: ReadonlyPartialJSONObject): boolean =>
       model.kernel(idOf(args)) !== null;
 
@@ -105,15 +189,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         }
         const wish = args.resources as IResourceWish;
         try {
-          try {
-            await actions.resize(id, wish);
-          } catch (error) {
-            const { reason, message } = ElasticProblem.from(error);
-            if (!isMovable(reason)) {
-              throw error;
-            }
-            await actions.replace(id, wish, message);
-          }
+          await actions.resizeOrMove(id, wish);
         } catch (error) {
           await actions.showProblem(trans.__('Cannot resize the kernel'), error);
         }
@@ -152,16 +228,85 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
       }
     });
 
+    commands.addCommand(CommandIDs.chooseKernel, {
+      label: args => {
+        const template = args.isLauncher ? templateOf(args) : null;
+        if (!template) {
+          return trans.__('Choose Elastic Kernel and Resources…');
+        }
+        const badge = warmBadge(template, trans, model.remembered);
+        return badge ? `${template.display_name} · ${badge}` : template.display_name;
+      },
+      caption: args =>
+        templateOf(args)?.description ||
+        trans.__('Choose template, CPU, memory and GPU, and start a kernel'),
+      icon: args => (args.isPalette ? undefined : elasticIcon),
+      describedBy: {
+        args: {
+          type: 'object',
+          properties: {
+            template: {
+              type: 'string',
+              description: trans.__('Name of the template to begin with.')
+            },
+            isNew: {
+              type: 'boolean',
+              default: false,
+              description: trans.__('Whether for a new notebook in any case.')
+            }
+          }
+        }
+      },
+      execute: args => {
+        const isNew = args.isNew === true || !current.sessionContext;
+        return showStartDialog({
+          model,
+          actions,
+          trans,
+          template: typeof args.template === 'string' ? args.template : undefined,
+          target: isNew ? '' : current.name,
+          isNew,
+          iconUrl: path => new URL(path, app.serviceManager.serverSettings.baseUrl).href
+        });
+      }
+    });
+
+    for (const verb of verbs(model, actions, trans)) {
+      commands.addCommand(verb.command, {
+        label: verb.label,
+        caption: verb.caption,
+        describedBy: { args: { type: 'object', properties: { kernelId: KERNEL_ID } } },
+        isEnabled: args => {
+          const kernel = model.kernel(idOf(args));
+          return kernel !== null && verb.isPossible(kernel);
+        },
+        execute: async args => {
+          const kernel = model.kernel(idOf(args));
+          if (kernel) {
+            try {
+              await verb.do(kernel);
+            } catch (error) {
+              await actions.showProblem(verb.failure, error);
+            }
+          }
+        }
+      });
+    }
+
     const changed = (): void => {
-      commands.notifyCommandChanged(CommandIDs.resizeKernel);
-      commands.notifyCommandChanged(CommandIDs.stopKernel);
+      for (const command of OF_KERNEL) {
+        commands.notifyCommandChanged(command);
+      }
     };
     current.changed.connect(changed);
 
     const category = trans.__('Elastic Kernels');
     for (const command of [
       CommandIDs.startKernel,
+      CommandIDs.chooseKernel,
       CommandIDs.resizeKernel,
+      CommandIDs.restartKernel,
+      CommandIDs.keepKernel,
       CommandIDs.stopKernel
     ]) {
       palette?.addItem({ command, category, args: { isPalette: true } });

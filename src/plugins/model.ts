@@ -1,6 +1,8 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { IStateDB } from '@jupyterlab/statedb';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { ElasticModel } from '../model';
+import { Remembered } from '../remembered';
 import { ElasticApi } from '../request';
 import { followSettings } from '../settings';
 import { IElasticModel, PACKAGE } from '../tokens';
@@ -11,10 +13,19 @@ export const modelPlugin: JupyterFrontEndPlugin<IElasticModel> = {
   description: 'Keeps what the server knows of elastic kernels.',
   autoStart: true,
   provides: IElasticModel,
-  optional: [ISettingRegistry],
-  activate: (app: JupyterFrontEnd, registry: ISettingRegistry | null) => {
+  optional: [ISettingRegistry, IStateDB],
+  activate: (
+    app: JupyterFrontEnd,
+    registry: ISettingRegistry | null,
+    state: IStateDB | null
+  ) => {
     const { serverSettings, events } = app.serviceManager;
-    const model = new ElasticModel({ api: new ElasticApi(serverSettings), events });
+    const remembered = new Remembered(state);
+    const api = new ElasticApi(serverSettings);
+    const model = new ElasticModel({ api, events, remembered });
+    remembered.load().catch(reason => {
+      console.warn(`${PACKAGE}: the last choices could not be read.`, reason);
+    });
     followSettings(registry, settings =>
       model.setIntervals(settings.pollInterval * 1000, settings.usageInterval * 1000)
     ).catch(reason => {

@@ -12,10 +12,11 @@ import { IDisposable } from '@lumino/disposable';
 import { Message } from '@lumino/messaging';
 import * as React from 'react';
 import { ElasticActions } from '../actions';
-import { KernelList } from '../components/kernelList';
+import { IRowActions, KernelList } from '../components/kernelList';
 import { KernelSection } from '../components/kernelSection';
 import { Notice } from '../components/notice';
 import { PoolSection } from '../components/poolSection';
+import { IResizeFormProps, ResizeForm } from '../components/resizeForm';
 import { Section } from '../components/section';
 import { StartForm } from '../components/startForm';
 import { Steps, stepText } from '../components/steps';
@@ -90,7 +91,7 @@ export class ElasticPanel extends ReactWidget {
         <div className="jp-Elastic-hint jp-Elastic-waiting">{trans.__('Loading…')}</div>
       );
     }
-    const kernel = model.kernel(this._current.kernelId);
+    const kernel = this._current.live(model.kernel(this._current.kernelId));
     return (
       <>
         {model.problem && (
@@ -113,15 +114,18 @@ export class ElasticPanel extends ReactWidget {
           'kernels',
           trans.__('My kernels'),
           <KernelList
-            kernels={model.kernels}
+            kernels={model.kernels.map(one =>
+              one.kernel_id === kernel?.kernel_id ? kernel : one
+            )}
             currentId={this._current.kernelId}
             obstacleOf={one => {
               const obstacle = model.startOf(one.kernel_id)?.obstacle;
               return obstacle ? stepText(obstacle, trans) : '';
             }}
             trans={trans}
-            onOpen={one => this._run(trans.__('Cannot open'), this._actions.open(one))}
-            onStop={one => this._stop(one.kernel_id)}
+            canAttach={this._current.sessionContext !== null}
+            actions={this._rowActions}
+            renderResize={one => this._renderResize(one)}
           />,
           String(model.kernels.length)
         )}
@@ -184,20 +188,18 @@ export class ElasticPanel extends ReactWidget {
           kernel={kernel}
           template={model.template(kernel.template)}
           usage={model.usage(id)}
+          history={model.history(id)}
+          keptAt={model.keptAt(id)}
           resize={model.resizeOf(id)}
           start={model.startOf(id)}
           capacity={model.capacity}
           status={model.status}
           canRestart={kernel.phase === 'Running' && this._actions.canRestart(id)}
           trans={trans}
-          onResize={wish => {
-            // A refusal is shown in the section, with its remedy.
-            void this._actions.resize(id, wish).catch(() => undefined);
-          }}
-          onMove={(wish, refusal) => {
-            void this._actions.replace(id, wish, refusal).catch(() => undefined);
-          }}
-          onEdit={() => model.clearResize(id)}
+          {...this._resizing(id)}
+          onKeepAlive={() =>
+            this._run(trans.__('Cannot keep the kernel'), model.keepAlive(id))
+          }
           onRestart={() =>
             this._run(trans.__('Cannot restart'), this._actions.restart(id))
           }
@@ -243,6 +245,42 @@ export class ElasticPanel extends ReactWidget {
     );
   }
 
+  private _renderResize(kernel: IKernel): JSX.Element {
+    const { _model: model, _trans: trans } = this;
+    const id = kernel.kernel_id;
+    const template = model.template(kernel.template);
+    return template ? (
+      <ResizeForm
+        kernel={kernel}
+        template={template}
+        capacity={model.capacity}
+        resize={model.resizeOf(id)}
+        canResize={kernel.phase === 'Running'}
+        trans={trans}
+        {...this._resizing(id)}
+      />
+    ) : (
+      <div className="jp-Elastic-hint">
+        {trans.__('Its template is no longer offered.')}
+      </div>
+    );
+  }
+
+  private _resizing(
+    id: string
+  ): Pick<IResizeFormProps, 'onResize' | 'onMove' | 'onEdit'> {
+    return {
+      onResize: wish => {
+        // A refusal is shown in the form, with its remedy.
+        void this._actions.resize(id, wish).catch(() => undefined);
+      },
+      onMove: (wish, refusal) => {
+        void this._actions.replace(id, wish, refusal).catch(() => undefined);
+      },
+      onEdit: () => this._model.clearResize(id)
+    };
+  }
+
   private _renderStart(): JSX.Element {
     const { _model: model, _current: current, _trans: trans } = this;
     const context = current.sessionContext;
@@ -256,6 +294,7 @@ export class ElasticPanel extends ReactWidget {
           target={context ? current.name : ''}
           problem={this._startProblem}
           isStarting={this._isStarting}
+          remembered={model.remembered}
           iconUrl={this._iconUrl}
           trans={trans}
           onStart={request => void this._start(request)}
@@ -281,6 +320,8 @@ export class ElasticPanel extends ReactWidget {
     this.update();
     try {
       const { start, attached } = await this._actions.start(request);
+      const { template, resources } = request;
+      this._model.remembered.noteChoice(template, resources ?? {});
       this._started = start;
       this.update();
       await attached;
@@ -317,6 +358,19 @@ export class ElasticPanel extends ReactWidget {
   private _run(failure: string, work: Promise<unknown>): void {
     work.catch(error => this._actions.showProblem(failure, error));
   }
+
+  /** One object for good, so that rows are not drawn again for it. */
+  private readonly _rowActions: IRowActions = {
+    onOpen: one => this._run(this._trans.__('Cannot open'), this._actions.open(one)),
+    onAttach: one =>
+      this._run(this._trans.__('Cannot attach'), this._actions.attach(one)),
+    onStop: one => this._stop(one.kernel_id),
+    onStopMany: ids =>
+      this._run(
+        this._trans.__('Not every kernel was stopped'),
+        this._actions.stopMany(ids)
+      )
+  };
 
   private readonly _retry = (): void => {
     // The outcome is shown by `model.problem`.

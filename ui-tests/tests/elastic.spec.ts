@@ -198,7 +198,10 @@ test('says limit and peak after running out of memory, and goes on after a raise
   const notice = page.locator('.Toastify__toast', { hasText: '384 MiB' });
   await expect(notice).toBeVisible();
   expect((await elastic.onlyKernel()).reason).toBe('OutOfMemory');
-  await notice.getByRole('button', { name: 'Raise memory' }).click();
+  await expect(notice.getByRole('button', { name: 'Other size…' })).toBeVisible();
+  await notice.getByRole('button', { name: 'Raise to 768 MiB' }).click();
+  await expect(elastic.chip).toContainText('768 MiB');
+  expect((await elastic.onlyKernel()).actual).toMatchObject({ memory: '768Mi' });
   await elastic.resize({ memory: '2 GiB' });
   await expect(elastic.panel.getByRole('status')).toContainText('Done');
 
@@ -226,7 +229,7 @@ test('blames running out of memory on the cell that did, and on no other', async
 
   const toast = page.locator('.Toastify__toast', { hasText: '384 MiB' });
   await expect(toast).not.toContainText('…');
-  await expect(toast.getByRole('button', { name: 'Raise memory' })).toBeVisible();
+  await expect(toast.getByRole('button', { name: /^Raise to/ })).toBeVisible();
   await expect(toast.getByRole('button', { name: 'Restart kernel' })).toHaveCount(0);
 });
 
@@ -288,6 +291,9 @@ test('refuses a start for which there is no room, and leaves the old kernel', as
   const refusal = elastic.startForm.getByRole('alert');
   await expect(refusal).toContainText('7.5 GiB');
   await expect(refusal).toContainText('ask for less');
+  await expect(
+    refusal.getByRole('button', { name: /^Start with 1 CPU/ })
+  ).toBeVisible();
   expect(await elastic.run('print(x)')).toContain('7');
 });
 

@@ -125,6 +125,21 @@ export class ElasticPage {
     return kernels[0];
   }
 
+  /** A kernel that no notebook uses. */
+  async startBare(name: string): Promise<void> {
+    const response = await this.page.request.post('/elastic/api/kernels', {
+      data: { template: 'elastic-python3', name, resources: { memory: '256Mi' } }
+    });
+    expect(response.ok()).toBe(true);
+    const { kernel_id } = await response.json();
+    await expect
+      .poll(async () => {
+        const kernel = (await this.kernels()).find(one => one.kernel_id === kernel_id);
+        return kernel?.phase;
+      })
+      .toBe('Running');
+  }
+
   async stopAll(): Promise<void> {
     for (const { kernel_id } of await this.kernels()) {
       await this.page.request.delete(`/elastic/api/kernels/${kernel_id}`);

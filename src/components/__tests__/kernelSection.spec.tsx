@@ -11,6 +11,8 @@ function makeProps(changes: Partial<IKernelSectionProps> = {}): IKernelSectionPr
     kernel: makeKernel(),
     template: makeTemplate(),
     usage: null,
+    history: [],
+    keptAt: 0,
     resize: null,
     start: null,
     capacity: null,
@@ -20,6 +22,7 @@ function makeProps(changes: Partial<IKernelSectionProps> = {}): IKernelSectionPr
     onResize: jest.fn(),
     onMove: jest.fn(),
     onEdit: jest.fn(),
+    onKeepAlive: jest.fn(),
     onRestart: jest.fn(),
     onStop: jest.fn(),
     ...changes
@@ -58,6 +61,47 @@ describe('KernelSection', () => {
     expect(bar.getAttribute('aria-valuenow')).toBeNull();
     expect(bar.getAttribute('aria-valuetext')).toBe('– of 1 CPU');
     expect(screen.getByText('– of 1 GiB')).toBeTruthy();
+  });
+
+  it('says when its code has to wait for CPU, and marks it in the picture', () => {
+    const usage = { time: 9, cpu: 1, cpu_limit: 1, memory: 1, memory_limit: 9 };
+    const sample = { cpu: 1, memory: 1, isThrottled: false, isOutOfMemory: false };
+    const history = [
+      { ...sample, time: 1 },
+      { ...sample, time: 5, isOutOfMemory: true },
+      { ...sample, time: 9, isThrottled: true }
+    ];
+    const { container } = render(<KernelSection {...makeProps({ usage, history })} />);
+    expect(screen.getByText(/^Throttled/)).toBeTruthy();
+    const marks = (kind: string): number =>
+      container.querySelectorAll(`.jp-Elastic-sparkline-${kind}`).length;
+    expect([marks('throttled'), marks('out-of-memory')]).toEqual([1, 1]);
+  });
+
+  it('foretells the idle end and lets the user keep the kernel', () => {
+    const props = makeProps({
+      kernel: makeKernel({ last_activity: Date.now() / 1000 - 60 }),
+      template: makeTemplate({ idle: { cull_after: 660, max_age: 0 } })
+    });
+    render(<KernelSection {...props} />);
+    expect(screen.getByRole('timer').textContent).toBe(
+      'Ends in 10 min if it stays idle.'
+    );
+    fireEvent.click(button('Keep alive'));
+    expect(props.onKeepAlive).toHaveBeenCalled();
+  });
+
+  it('names the owner of a kernel that is not mine', () => {
+    const kernel = makeKernel({ owner: 'ada', pod: 'p-1', start: 'warm' });
+    const status = {
+      owner: 'me',
+      cluster: 'local',
+      version: '1',
+      gpu_kinds: [],
+      enforcement: { memory: '', cpu: '', note: '' }
+    };
+    render(<KernelSection {...makeProps({ kernel, status })} />);
+    expect(screen.getByText('Pod p-1 · of ada · warm start')).toBeTruthy();
   });
 
   it('names what is free as the capacity has it, whatever the kernel holds', () => {
@@ -295,7 +339,8 @@ describe('KernelSection', () => {
         })}
       />
     );
-    expect(screen.getByRole('alert').textContent).toBe('Limit 1 GiB, peak 1 GiB.');
+    expect(screen.getByRole('alert').textContent).toContain('Limit 1 GiB, peak 1 GiB.');
+    expect(button('Raise to 2 GiB').disabled).toBe(false);
     expect(memory().disabled).toBe(false);
   });
 

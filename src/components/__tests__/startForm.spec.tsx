@@ -2,6 +2,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { fireEvent, render, screen } from '@testing-library/react';
 import * as React from 'react';
 import { makeTemplate } from '../../__tests__/fakes';
+import { Remembered } from '../../remembered';
 import { ElasticProblem } from '../../request';
 import { IStartFormProps, StartForm } from '../startForm';
 
@@ -26,6 +27,7 @@ function makeProps(changes: Partial<IStartFormProps> = {}): IStartFormProps {
     target: '',
     problem: null,
     isStarting: false,
+    remembered: new Remembered(),
     iconUrl: path => path,
     trans: nullTranslator.load('jupyter_elastic'),
     onDismiss: jest.fn(),
@@ -53,6 +55,51 @@ describe('StartForm', () => {
     render(<StartForm {...makeProps({ preferred: 'big' })} />);
     const select = screen.getByRole('combobox', { name: 'Template' });
     expect((select as HTMLSelectElement).value).toBe('big');
+  });
+
+  it('begins with what was chosen last, unless it is offered no more', () => {
+    const remembered = new Remembered();
+    remembered.noteChoice('py', { cpu: '99', memory: '2Gi' });
+    remembered.noteChoice('big', { cpu: '2', memory: '16Gi', gpu: null });
+    const props = makeProps({ remembered });
+    render(<StartForm {...props} />);
+    fireEvent.click(start());
+    const resources = { cpu: '2', memory: '16Gi' };
+    expect(props.onStart).toHaveBeenLastCalledWith({ template: 'big', resources });
+    const select = screen.getByRole('combobox', { name: 'Template' });
+    fireEvent.change(select, { target: { value: 'py' } });
+    fireEvent.click(start());
+    expect(props.onStart).toHaveBeenLastCalledWith({
+      template: 'py',
+      resources: { cpu: '1', memory: '1Gi' }
+    });
+  });
+
+  it('says how long a start takes, by those there were', () => {
+    const remembered = new Remembered();
+    [0.3, 9, 0.2].forEach(one => remembered.noteStart('py', 'warm', one));
+    remembered.noteStart('big', 'cold', 40.2);
+    render(<StartForm {...makeProps({ remembered })} />);
+    expect(screen.getByText('2 warm · ready in 0.3 s')).toBeTruthy();
+    const select = screen.getByRole('combobox', { name: 'Template' });
+    fireEvent.change(select, { target: { value: 'big' } });
+    expect(screen.getByText('about 40 s')).toBeTruthy();
+  });
+
+  it('offers what would fit where there is no room for what was asked', () => {
+    const problem = new ElasticProblem({ reason: 'QuotaFull', message: 'No room.' });
+    const capacity = {
+      cpu: { total: '8', used: '0', free: '8' },
+      memory: { total: '4Gi', used: '3584Mi', free: '512Mi' },
+      gpus: []
+    };
+    const props = makeProps({ problem, capacity });
+    render(<StartForm {...props} />);
+    fireEvent.click(screen.getByRole('button', { name: 'Start with 1 CPU · 512 MiB' }));
+    expect(props.onStart).toHaveBeenCalledWith({
+      template: 'py',
+      resources: { cpu: '1', memory: '512Mi' }
+    });
   });
 
   it('takes the defaults of another template, and what was set by hand', () => {

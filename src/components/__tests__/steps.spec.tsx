@@ -14,12 +14,16 @@ describe('Steps', () => {
   let start: KernelStart;
 
   beforeEach(() => {
+    jest.spyOn(Date, 'now').mockReturnValue(12_000);
     api = new FakeApi();
     const kernel = api.put(makeKernel({ phase: 'Starting' }));
     start = new KernelStart({ api, kernel, interval: 60000 });
   });
 
-  afterEach(() => start.dispose());
+  afterEach(() => {
+    start.dispose();
+    jest.restoreAllMocks();
+  });
 
   async function take(phase: KernelPhase, ...steps: [string, string][]): Promise<void> {
     const dated = steps.map(([name, message], time): IStep => ({
@@ -54,7 +58,7 @@ describe('Steps', () => {
     const note = screen.getByRole('note');
     expect(note.textContent).toBe('0 of 3 nodes have room.');
     expect(note.parentElement?.getAttribute('aria-live')).toBe('polite');
-    expect(lines()).toEqual(['Made.0.0 s', 'Waiting…']);
+    expect(lines()).toEqual(['Made.0.0 s', 'Waiting…12 s']);
 
     await take(
       'Starting',
@@ -68,7 +72,7 @@ describe('Steps', () => {
       'Made.0.0 s',
       '0 of 3 nodes have room.1.0 s',
       'A node has room2.0 s',
-      'Starting…'
+      'Starting…12 s'
     ]);
     // What was in the way is not ticked off.
     const items = screen.getAllByRole('listitem');
@@ -101,8 +105,14 @@ describe('KernelList', () => {
         currentId={null}
         obstacleOf={obstacleOf}
         trans={trans}
-        onOpen={jest.fn()}
-        onStop={jest.fn()}
+        canAttach={false}
+        actions={{
+          onOpen: jest.fn(),
+          onAttach: jest.fn(),
+          onStop: jest.fn(),
+          onStopMany: jest.fn()
+        }}
+        renderResize={() => null}
       />
     );
     const [slow, fine] = screen.getAllByRole('listitem');
