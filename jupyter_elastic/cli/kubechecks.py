@@ -127,8 +127,11 @@ def resizing(names: Iterable[str], version: str) -> Check:
     """Whether pods can be resized in place, which every claim of a warm pod needs."""
     remedy = "Use Kubernetes 1.34 or newer."
     if "pods/resize" not in set(names):
-        message = f"Kubernetes {version} does not know pods/resize: no kernel gets its size."
-        return Check("resize", "broken", message, remedy)
+        message = (
+            f"Kubernetes {version} does not know pods/resize: there is no pool, every kernel starts"
+            " cold, and another size needs another pod."
+        )
+        return Check("resize", "note", message, remedy)
     number = re.match(r"v?1\.(\d+)", version)
     if number and int(number[1]) < LOWERS_MEMORY:
         message = f"pods/resize is known, but Kubernetes {version} cannot lower memory in place."

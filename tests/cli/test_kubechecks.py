@@ -77,7 +77,7 @@ def test_a_server_that_cannot_resize() -> None:
     assert older.state == "note"
     assert "cannot lower memory" in older.message
     check = kubechecks.resizing(["pods", "pods/log"], "v1.31.0")
-    assert check.state == "broken"
+    assert check.state == "note", "kernels start, cold"
     assert "v1.31.0" in check.message
 
 

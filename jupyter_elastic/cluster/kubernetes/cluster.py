@@ -49,7 +49,7 @@ from .portforward import PortForwards
 from .problems import ApiConflict, ApiNotFound
 from .quota import Quota
 from .resize import Policy
-from .sizes import Sizes
+from .sizes import Sizes, resizes_in_place
 from .talks import Talks
 from .view import View
 from .waiting import Waiting
@@ -121,6 +121,7 @@ class KubernetesCluster(base.Cluster):
         self._qps = qps
         self._log = log or _LOG
         self._open = False
+        self._in_place = True
 
     # -- life ------------------------------------------------------------------------------
 
@@ -166,6 +167,7 @@ class KubernetesCluster(base.Cluster):
         self._view.follow = self._follow
         try:
             await self._view.open()
+            self._in_place = await resizes_in_place(self._api, self._log)
         except BaseException:
             await self._release()
             raise
@@ -238,6 +240,8 @@ class KubernetesCluster(base.Cluster):
 
     def why_cold(self, template: Template, kernel: Kernel) -> str:
         """See :class:`~..base.Cluster`."""
+        if not self._in_place:
+            return "This cluster cannot resize pods, so that each kernel gets one of its own size."
         gpu = kernel.resources.gpu
         if gpu != template.resources.default().gpu:
             what = f"{gpu.count} x {gpu.kind}" if gpu else "no GPU"
@@ -455,8 +459,11 @@ class KubernetesCluster(base.Cluster):
     # -- the pool --------------------------------------------------------------------------
 
     def pool_size(self, template: Template) -> int | None:
-        """See :class:`~..base.Cluster`. A KernelPool may say otherwise than the template."""
-        return self._pool.size(template)
+        """See :class:`~..base.Cluster`. A KernelPool may say otherwise than the template.
+
+        Where pods cannot be resized, a warm one has no size that anybody asks for: none are kept.
+        """
+        return self._pool.size(template) if self._in_place else 0
 
     async def report_pool(self, rows: Sequence[PoolRow]) -> None:
         """See :class:`~..base.Cluster`."""

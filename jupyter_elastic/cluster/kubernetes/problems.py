@@ -313,6 +313,11 @@ def _not_found(answer: ApiError, message: str, asked: Target) -> ElasticError:
                 f"This cluster does not know {asked.resource.partition('/')[0]}.{GROUP}: the"
                 " resource definitions of jupyter_elastic are not installed."
             )
+        if asked.resource == "pods/resize":
+            return errors.ResizeUnsupported(
+                "This cluster cannot change a pod while it runs: it does not know pods/resize.",
+                "Start a kernel with that size, or let this one get another pod.",
+            )
         if asked.name == "" or "/" in asked.resource:
             return ApiNotFound(
                 _ended(f"This cluster has no {_rule(asked)}: {message or 'not found'}"),

@@ -21,6 +21,7 @@ from ...model import Pod
 from ...resources import Resources
 from .. import room
 from . import manifests
+from .api import KubeApi
 from .manifests import CONTAINER
 from .objects import Amounts, EventObject, PodObject
 from .quota import Quota
@@ -81,6 +82,25 @@ def size_patch(size: Size) -> dict[str, Any]:
         "limits": {"cpu": f"{size.cpu_limit}m", "memory": str(size.memory_limit)},
     }
     return {"spec": {"containers": [{"name": CONTAINER, "resources": resources}]}}
+
+
+async def resizes_in_place(api: KubeApi, log: logging.Logger) -> bool:
+    """Whether this cluster knows ``pods/resize``; taken for granted where it does not say."""
+    try:
+        answer = await api.request("GET", "/api/v1")
+    except ElasticError as error:
+        log.debug("What the API server knows is not to be learnt: %s", error)
+        return True
+    known = msgspec.json.decode(answer, type=_Resources).resources
+    return any(one.name == "pods/resize" for one in known)
+
+
+class _Resource(msgspec.Struct):
+    name: str = ""
+
+
+class _Resources(msgspec.Struct):
+    resources: list[_Resource] = []
 
 
 class Sizes:

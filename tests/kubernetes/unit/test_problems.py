@@ -340,8 +340,12 @@ def test_a_namespace_that_does_not_exist() -> None:
 def test_a_cluster_without_some_resource() -> None:
     message = "the server could not find the requested resource"
     error = refused(404, message, "patch", "pods/resize", "a", reason="NotFound", details={})
+    # Not Gone: the pod is there, and lives on.
+    assert isinstance(error, errors.ResizeUnsupported)
+    assert "does not know pods/resize" in error.message
+    error = refused(404, message, "get", "pods/elsewhere", "a", reason="NotFound", details={})
     assert isinstance(error, problems.ApiNotFound)
-    assert "has no pods/resize" in error.message
+    assert "has no pods/elsewhere" in error.message
 
 
 def test_a_name_that_is_taken() -> None:
