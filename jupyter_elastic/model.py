@@ -15,6 +15,9 @@ import msgspec
 from .podoptions import PodOptions
 from .resources import Resources
 
+NODE_UNREACHABLE = "NodeUnreachable"
+"""Reason of a pod that goes on, as far as anybody knows: its node does not answer now."""
+
 
 class PodPhase(str, Enum):
     """``warming -> warm -> claimed -> gone``. A claimed pod never returns to the pool."""

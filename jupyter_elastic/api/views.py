@@ -11,7 +11,16 @@ import msgspec
 
 from .. import __version__
 from ..kernels.service import ElasticService
-from ..model import UNLIMITED, Capacity, Kernel, KernelPhase, Pod, PodPhase, Template
+from ..model import (
+    NODE_UNREACHABLE,
+    UNLIMITED,
+    Capacity,
+    Kernel,
+    KernelPhase,
+    Pod,
+    PodPhase,
+    Template,
+)
 from ..resources import format_cpu, format_memory
 from ..templates import dump_template, parameters_schema
 
@@ -72,6 +81,7 @@ def kernel_view(service: ElasticService, kernel: Kernel) -> dict[str, Any]:
     state, last_activity, attached = service.activity(kernel.kernel_id)
     template = service.templates.all().get(kernel.template)
     pod = service.cluster.pods().get(kernel.pod or "")
+    reason, message = _standing(kernel, pod)
     return {
         "kernel_id": kernel.kernel_id,
         "owner": kernel.owner,
@@ -80,8 +90,8 @@ def kernel_view(service: ElasticService, kernel: Kernel) -> dict[str, Any]:
         "name": kernel.name,
         "path": kernel.path,
         "phase": kernel.phase.value,
-        "reason": kernel.reason,
-        "message": kernel.message,
+        "reason": reason,
+        "message": message,
         "resources": kernel.resources.to_json(),
         "actual": kernel.actual.to_json() if kernel.actual else None,
         "start": kernel.start,
@@ -95,6 +105,13 @@ def kernel_view(service: ElasticService, kernel: Kernel) -> dict[str, Any]:
         "sessions": msgspec.to_builtins(kernel.sessions),
         "warnings": list(pod.warnings) if pod else [],
     }
+
+
+def _standing(kernel: Kernel, pod: Pod | None) -> tuple[str, str]:
+    """Reason and message: the record's, or that nobody can reach a kernel that should run."""
+    if kernel.phase is KernelPhase.RUNNING and pod is not None and pod.reason == NODE_UNREACHABLE:
+        return pod.reason, pod.message
+    return kernel.reason, kernel.message
 
 
 def progress_view(service: ElasticService, kernel: Kernel) -> dict[str, Any]:

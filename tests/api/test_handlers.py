@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tornado.httpclient import HTTPResponse
 
 from jupyter_elastic.errors import Unsupported
-from jupyter_elastic.model import KernelPhase, PodPhase, Resize, SessionRef, Step
+from jupyter_elastic.model import NODE_UNREACHABLE, KernelPhase, PodPhase, Resize, SessionRef, Step
 from jupyter_elastic.resources import GIB
 
 from .conftest import Call, World
@@ -157,6 +157,18 @@ async def test_a_kernel_with_all_that_can_be_known_of_it(
     assert shown["resize"]["reason"] == "QuotaFull"
     assert shown["sessions"] == [{"id": "s", "path": "a.ipynb", "name": "", "type": "notebook"}]
     assert shown["warnings"] == ["pandas could not be imported"]
+
+
+async def test_a_kernel_whose_node_does_not_answer_says_so(
+    call: Call, check: Checker, world: World
+) -> None:
+    kernel_id = (await start(call))["kernel_id"]
+    pod = world.cluster.pods()[world.cluster.kernels()[kernel_id].pod or ""]
+    for reason, message in ((NODE_UNREACHABLE, "The pod's node does not answer."), ("", "")):
+        world.cluster.put_pod(replace(pod, reason=reason, message=message))
+        shown = check.operation("getKernel", await call("GET", f"kernels/{kernel_id}"))
+        assert shown["phase"] == "Running"
+        assert (shown["reason"], shown["message"]) == (reason, message)
 
 
 async def test_a_client_may_choose_the_id(call: Call, check: Checker) -> None:

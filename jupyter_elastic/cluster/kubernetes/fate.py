@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from ...model import AgentAddress, Pod, PodPhase
+from ...model import NODE_UNREACHABLE, AgentAddress, Pod, PodPhase
 from ...resources import Resources
 from . import wording
 from .ending import ending, killed
@@ -59,7 +59,7 @@ def pod_from_object(obj: PodObject) -> Pod:
         phase, reason, message = PodPhase.GONE, end.reason, end.message
     elif unreachable(obj):
         phase = phase if claimed else PodPhase.WARMING
-        reason = "NodeUnreachable"
+        reason = NODE_UNREACHABLE
         message = (
             "The pod's node does not answer. What runs there may still run, and is reachable again "
             "when the node is; else the cluster will give it up within minutes."
