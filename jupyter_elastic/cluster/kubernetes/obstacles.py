@@ -80,6 +80,7 @@ _NODES = re.compile(r"(\d+) (.+?)(?=, \d+ |\.(?:\s|$)|$)")
 _NOT_HELPFUL = re.compile(
     r"preemption: 0/(\d+) nodes are available: (\d+) Preemption is not helpful"
 )
+_UNBOUND = re.compile("unbound immediate persistentvolumeclaims", re.IGNORECASE)
 _CLAIM = re.compile(r'persistentvolumeclaim "([\w.-]+)" not found', re.IGNORECASE)
 _TAINT = re.compile(r"\{([^}:=\s]+)")
 _CAUSES = (
@@ -150,6 +151,11 @@ def unschedulable(obj: PodObject, said: str, scaling: str = "") -> Unschedulable
     if claim := _CLAIM.search(said):
         text = f"The persistent volume claim {claim[1]} does not exist in the pod's namespace."
         return Unschedulable(text, "Create it, or take it out of the template's volumes.")
+    if _UNBOUND.search(said):
+        text = "A persistent volume claim that the pod mounts has no volume."
+        return Unschedulable(
+            text, "See `kubectl get pvc`: its storage class may be missing, or out of room."
+        )
     clauses, lacking = [], []
     for number, cause in _NODES.findall(said):
         for pattern, words in _CAUSES:

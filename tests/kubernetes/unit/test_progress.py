@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jupyter_elastic import errors
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
+from jupyter_elastic.cluster.kubernetes.obstacles import unschedulable
 from jupyter_elastic.cluster.kubernetes.progress import Hindrance, hindrance, steps
 
 from .objects import condition, event, pod, samples, waiting
@@ -520,3 +521,10 @@ def test_a_real_cluster(
         assert without is not None
         assert type(without.error) is kind
         assert without.severity == severity
+
+
+def test_a_claim_without_a_volume_is_no_want_of_room() -> None:
+    said = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    error = unschedulable(pod(), said)
+    assert error.message == "A persistent volume claim that the pod mounts has no volume."
+    assert "kubectl get pvc" in error.remedy
