@@ -44,7 +44,7 @@ class Server:
         self._client = AsyncHTTPClient()
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON of a reply, or None when it has none. Raises HTTPClientError."""
+        """The JSON of a reply, or None when it has none. Raises Refused."""
         request = HTTPRequest(
             f"{self.url}{path}",
             method=method,
@@ -53,7 +53,10 @@ class Server:
             allow_nonstandard_methods=True,
             request_timeout=120,
         )
-        response = await self._client.fetch(request)
+        try:
+            response = await self._client.fetch(request)
+        except HTTPClientError as error:
+            raise Refused(method, path, error) from error
         return json.loads(response.body) if response.body else None
 
     async def stop(self, signum: int = signal.SIGTERM) -> None:
@@ -72,6 +75,21 @@ class Server:
         url = f"ws{self.url[4:]}/api/kernels/{kernel_id}/channels?session_id={session}"
         socket_ = await websocket_connect(HTTPRequest(url, headers=self.headers))
         return Channel(socket_, session)
+
+
+class Refused(HTTPClientError):
+    """An answer that is no success: what was asked, the status, and what the server said."""
+
+    def __init__(self, method: str, path: str, error: HTTPClientError) -> None:
+        super().__init__(error.code, error.message, error.response)
+        body = error.response.body.decode(errors="replace") if error.response else ""
+        self.asked = f"{method} {path}"
+        self.said = body[:2000]
+
+    def __str__(self) -> str:
+        return f"{self.asked}: {super().__str__()} {self.said}".rstrip()
+
+    __repr__ = __str__
 
 
 class Channel:

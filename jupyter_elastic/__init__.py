@@ -22,3 +22,10 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from .extension import ElasticExtension
 
     return [{"module": "jupyter_elastic", "app": ElasticExtension}]
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """``%load_ext jupyter_elastic`` in a notebook: adds the magic ``%elastic``."""
+    from .magics import ElasticMagics
+
+    ipython.register_magics(ElasticMagics)

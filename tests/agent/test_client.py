@@ -53,6 +53,7 @@ def test_it_waits_until_the_process_ends(program: subprocess.Popen[bytes]) -> No
 def test_a_later_process_of_the_same_pid_is_another_one(program: subprocess.Popen[bytes]) -> None:
     earlier = processes.start_ticks(program.pid) - 1
     asyncio.run(asyncio.wait_for(client.gone(program.pid, earlier), 10))
+    assert program.poll() is None  # it was not waited for, and is left alone
 
 
 @pytest.mark.usefixtures("way")
@@ -60,7 +61,13 @@ def test_a_process_that_is_gone_already(program: subprocess.Popen[bytes]) -> Non
     ticks = processes.start_ticks(program.pid)
     program.kill()
     program.wait()
-    asyncio.run(asyncio.wait_for(client.gone(program.pid, ticks), 10))
+
+    async def scenario() -> None:
+        before = os.listdir("/proc/self/fd")
+        await asyncio.wait_for(client.gone(program.pid, ticks), 10)
+        assert os.listdir("/proc/self/fd") == before
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.usefixtures("way")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import base64
+import io
 import uuid
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import jupyter_elastic
 from jupyter_elastic.cluster.kubernetes.shipped import disruption_budget
+from jupyter_elastic.resources import parse_cpu, parse_memory
 
 from ..server.tools import eventually, kernel, start, warm
 from ..testcluster.api import ApiFailure
@@ -44,6 +51,40 @@ def test_a_warm_start_a_resize_and_a_stop(desk: Desk) -> None:
             assert await channel.execute("x") == "42"
             await server.request("DELETE", f"/api/kernels/{kernel_id}")
             assert desk.kernels() == []
+
+    asyncio.run(scenario())
+
+
+def packed() -> str:
+    """The package as a zip archive in base64, for a pod whose image does not have it."""
+    root = Path(jupyter_elastic.__file__).parent
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in root.rglob("*.py"):
+            archive.write(path, path.relative_to(root.parent))
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def test_a_pods_status_from_inside(desk: Desk) -> None:
+    """``%elastic status`` where the package is in the image, and nothing else is needed."""
+
+    async def scenario() -> None:
+        desk.offer()
+        async with desk.server() as server:
+            kernel_id = await start(server)
+            view = await kernel(server, kernel_id)
+            channel = await server.connect(kernel_id)
+            await channel.execute(
+                f"import base64, sys\nraw = base64.b64decode('{packed()}')\n"
+                "open('/tmp/je.zip', 'wb').write(raw)\nsys.path.append('/tmp/je.zip')\n"
+                "%load_ext jupyter_elastic\n1"
+            )
+            status = ast.literal_eval(await channel.execute("%elastic status --json"))
+            assert (status["template"], status["pod"]) == ("work", view["pod"])
+            assert status["memory"]["limit"] == parse_memory(view["actual"]["memory"])
+            assert status["cpu"]["limit"] == parse_cpu(view["actual"]["cpu"]) / 1000
+            assert 0 < status["memory"]["now"] < status["memory"]["limit"]
+            assert status["limits_by"].startswith("cgroup-v")
 
     asyncio.run(scenario())
 

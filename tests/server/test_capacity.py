@@ -199,3 +199,8 @@ def test_a_session_that_there_is_no_room_for(world: World) -> None:
 
 def test_the_pool_comes_back_when_there_is_room_again(world: World) -> None:
     world.warm("other", 2)
+    pool = world.get("/elastic/api/pool")
+    row = next(one for one in pool["templates"] if one["template"] == "other")
+    assert (row["warm"], row["target"]) == (2, 2)
+    assert "message" not in row  # nothing is in its way any more
+    assert all(pod["kernel_id"] is None for pod in pool["pods"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.httpclient import HTTPClientError
 
 from .world import World, template, templates, world_of
 
@@ -360,3 +361,12 @@ def test_a_restart_of_a_kernel_that_is_not_there(world: World) -> None:
 def test_a_body_that_is_no_json_to_jupyters_own_api(world: World) -> None:
     for path in ("/api/kernels", "/api/sessions"):
         assert world.run(world.ask("POST", path, raw=b"{")).status == 400
+
+
+def test_a_failing_test_says_what_the_server_said(world: World) -> None:
+    """Of ``benchmarks.server``, by which all of these tests ask."""
+    path = f"{KERNELS}/{uuid.uuid4()}"
+    with pytest.raises(HTTPClientError, match="You have no kernel") as caught:
+        world.get(path)
+    assert caught.value.code == 404
+    assert f"GET {path}" in str(caught.value)

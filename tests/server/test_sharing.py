@@ -10,7 +10,7 @@ from tornado.httpclient import HTTPClientError
 
 from benchmarks.server import start_server
 
-from .tools import Cell, config, eventually, kernel, processes_of, start
+from .tools import MIB, Cell, config, eventually, kernel, processes_of, start
 
 
 def test_two_tabs_share_variables_and_output(home: Path) -> None:
@@ -99,6 +99,11 @@ def test_resize_by_one_server_is_seen_by_the_other(home: Path) -> None:
                 return bool(view["actual"]["memory"] == "384Mi")
 
             await eventually(seen, "the new size in the first server")
+            view = await kernel(one, kernel_id)
+            assert view["resources"]["memory"] == "384Mi"
+            assert view["resize"]["state"] == "Done"
+            usage = await one.request("GET", f"/elastic/api/kernels/{kernel_id}/usage")
+            assert usage["memory_limit"] == 384 * MIB
         finally:
             await one.stop()
             await two.stop()

@@ -161,6 +161,8 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_seen(tmp_path: Path
             os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
             new.replace(file)
             await until(lambda: "b" in store.all())
+            assert set(store.all()) == {"b"}
+            assert store.problems() == []
         finally:
             await store.close()
 
