@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from jupyter_client.jsonutil import json_default
+from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
+
 DELIMITER = b"<IDS|MSG>"
 
 
@@ -18,6 +21,9 @@ class ElasticWebsocketMixin:
         websocket_handler: Any
         kernel_manager: Any
         log: Any
+        session: Any
+        subprotocol: Any
+        write_message: Any
 
     _asked: dict[str, Any] | None = None
     """Headers of execute_requests that came by this socket and are not answered, oldest first."""
@@ -71,7 +77,20 @@ class ElasticWebsocketMixin:
             # Cells run in the order in which they came: the oldest is the one that was running.
             running = next(iter(self._asked.values()))
             self.write_stderr(reason, running)  # type: ignore[attr-defined]
+            for header in self._asked.values():
+                self._end_cell(header, reason)
         self._asked = None
+
+    def _end_cell(self, header: dict[str, Any], reason: str) -> None:
+        """Answer a cell for a kernel that cannot any more, so that it ends, with an error."""
+        content = {"status": "error", "ename": "KernelLost", "evalue": reason, "traceback": []}
+        reply = self.session.msg("execute_reply", content=content, parent=header)
+        if self.subprotocol == "v1.kernel.websocket.jupyter.org":
+            binary = serialize_msg_to_ws_v1(reply, "shell", self.session.pack)  # type: ignore[no-untyped-call]
+            self.write_message(binary, binary=True)
+        else:
+            reply["channel"] = "shell"
+            self.write_message(json.dumps(reply, default=json_default))
 
 
 def execute_header(message: Any) -> dict[str, Any] | None:

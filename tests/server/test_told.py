@@ -42,7 +42,17 @@ def test_out_of_memory_is_told_in_the_guilty_cell(home: Path) -> None:
             innocent = Cell(channel, "x = 41")
             await innocent.done()
             guilty = Cell(channel, "b = bytearray(900 * 2**20)")
+            queued = channel.send("y = 42")
+            ended = await guilty.done()
+            assert ended["content"]["status"] == "error", "nobody waits for it for ever"
+            assert "128 MiB" in ended["content"]["evalue"]
             await guilty.status("restarting")
+            replies = {
+                message["parent_header"]["msg_id"]
+                for message in guilty.messages
+                if message["msg_type"] == "execute_reply"
+            }
+            assert replies == {guilty.id, queued}
             innocent.messages += guilty.messages
             assert "128 MiB" in guilty.output
             assert innocent.output == ""
