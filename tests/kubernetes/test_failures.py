@@ -240,6 +240,16 @@ def test_an_agent_that_is_late_is_quoted(hasty: Served) -> None:
     assert "preload" in view["message"]
 
 
+def test_the_agents_code_that_somebody_deleted_comes_back(world: Served) -> None:
+    world.start()
+    maps = f"/api/v1/namespaces/{world.desk.namespace}/configmaps"
+    for one in world.desk.kube.admin.get(maps)["items"]:
+        if one["metadata"]["name"].startswith("jupyter-elastic-agent-"):
+            world.desk.kube.admin.delete(f"{maps}/{one['metadata']['name']}")
+    kernel_id = world.start()
+    assert world.execute(kernel_id, "6 * 7") == "42"
+
+
 # -- the pool ----------------------------------------------------------------------------------
 
 
