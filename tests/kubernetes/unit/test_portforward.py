@@ -160,6 +160,8 @@ async def test_a_client_that_is_gone_ends_the_connection_to_the_pod(tmp_path: Pa
             writer.write(b"hello")
             await writer.drain()
         await asyncio.wait_for(closed.wait(), 20)
+        await until(lambda: not forwards._open, "its place is free for another")
+        assert len(fake.seen) == 1
 
 
 async def test_nothing_listens_in_the_pod(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
