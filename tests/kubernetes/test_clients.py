@@ -134,6 +134,7 @@ def test_an_api_that_comes_later(desk: Desk) -> None:
 
             await eventually(refused, "the API is missed", 60)
             plain = await server.request("POST", "/api/kernels", {"name": "python3"})
+            assert plain["name"] == "python3"
             await server.request("DELETE", f"/api/kernels/{plain['id']}")
             door = await asyncio.start_server(forward, "127.0.0.1", port)
 
@@ -144,7 +145,8 @@ def test_an_api_that_comes_later(desk: Desk) -> None:
                     return False
 
             await eventually(there_now, "the server has found the API", 60)
-            await start(server)
+            kernel_id = await start(server)
+            assert [one["metadata"]["name"] for one in desk.kernels()] == [kernel_id]
             door.close()
         finally:
             await server.stop()

@@ -195,4 +195,5 @@ def test_a_killed_component_comes_back(kube: Kube, namespace: str) -> None:
         pytest.skip("only the tree's own cluster may be broken")
     kube.cluster.restart("scheduler")
     kube.admin.post(pods(namespace), pod(kube, "one", STAY))
-    kube.await_pod(namespace, "one", is_ready)
+    found = kube.await_pod(namespace, "one", is_ready)
+    assert found["spec"]["nodeName"], "somebody scheduled it"

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..contract.suite import ClusterContract, World
+from jupyter_elastic.cluster.base import Cluster
+from jupyter_elastic.model import Pod, PodPhase
+
+from ..contract.suite import ClusterContract, World, until
 from ..testcluster.world import Kube
 from .world import KubernetesWorld, install
 
@@ -24,3 +27,20 @@ class TestKubernetes(ClusterContract):
     @pytest.fixture
     def world(self, world: World) -> World:
         return world
+
+    def test_other_servers_learn_why_a_pod_was_deleted(self, world: World) -> None:
+        async def story(cluster: Cluster) -> None:
+            other = world.make(world.capacity)
+            await other.open()
+            told = []
+            pod = await world.warm(cluster)
+            await until(lambda: pod.name in other.pods(), 5)
+            other.subscribe(lambda change: told.append(change.new))
+            await cluster.delete_pod(pod.name, "its kernel moved")
+            await until(lambda: pod.name not in other.pods(), 30)
+            ended = [one for one in told if isinstance(one, Pod) and one.phase is PodPhase.GONE]
+            assert ended
+            assert ended[0].message == "The pod was deleted: its kernel moved."
+            await other.close()
+
+        world.run(story)

@@ -74,4 +74,7 @@ def test_an_example_is_accepted(kube: Kube, strict: str, body: dict[str, Any]) -
     for one in bodies:
         if "namespace" in one["metadata"]:
             one["metadata"]["namespace"] = strict
-        kube.admin.post(f"{PATHS[one['kind']].format(strict)}?dryRun=All", one)
+        path = PATHS[one["kind"]].format(strict)
+        made = kube.admin.post(f"{path}?dryRun=All&fieldValidation=Strict", one)
+        assert made["metadata"]["name"] == one["metadata"]["name"]
+        assert made.get("spec"), "what it says is kept"

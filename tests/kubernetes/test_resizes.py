@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -84,6 +85,12 @@ class Node:
     def events(self, name: str) -> tuple[EventObject, ...]:
         found = self.api.get(f"{self.path}/events", fieldSelector=f"involvedObject.name={name}")
         return msgspec.convert(found["items"], tuple[EventObject, ...])
+
+    def reported(self, uid: str) -> int:
+        """Bytes that the kubelet says a pod uses; 0 before it says anything."""
+        summary = self.api.get("/api/v1/nodes/node1/proxy/stats/summary")
+        mine = (one for one in summary["pods"] if one["podRef"]["uid"] == uid)
+        return max((one.get("memory", {}).get("usageBytes", 0) for one in mine), default=0)
 
     def patch(self, name: str, size: Size) -> Accepted | Refused:
         body = {"spec": {"containers": [{"name": "kernel", "resources": resources(size)}]}}
@@ -186,11 +193,13 @@ def test_memory_in_use_is_refused_with_figures(node: Node) -> None:
     node.make("one", [node.kube.python, "-S", "-c", script], size)
     uid = node.pod("one").metadata.uid
     until("it has the memory", lambda: used(node, uid) > 150 * MIB)
+    until("the kubelet has a figure", lambda: node.reported(uid) > 150 * MIB)
     error = node.resize("one", sized(20, 64 * MIB), Policy())
     assert isinstance(error, ShrinkUnderUse)
-    # The kubelet may have no figure yet of a container that has just started.
-    assert "64 MiB" in error.message
-    assert error.remedy
+    assert "64 MiB would be too little" in error.message
+    least = re.search(r"at least (\d+) MiB", error.remedy)
+    assert least, error.remedy
+    assert 150 <= int(least[1]) < 256
     assert State.BLOCKED in node.reports
     until("the old size is back", lambda: in_force(node.pod("one")) == size)
 

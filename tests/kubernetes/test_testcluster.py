@@ -177,4 +177,6 @@ Cluster(pathlib.Path({str(second.state)!r})).up(tied=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", code], cwd=cluster.ROOT, check=False)
-    until("its end", lambda: not second.state.exists())
+    name, state = second.addresses.name, second.state
+    until("nothing of it is left", lambda: not any(own(name, state).values()))
+    assert not state.exists()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -47,6 +47,10 @@ WARM_PATIENCE = 1.5
 
 class Pods(Protocol):
     """What births need of the adapter's view of pods."""
+
+    @property
+    def pods(self) -> Mapping[str, Pod]:
+        """All pods by name."""
 
     def pod(self, name: str) -> Pod | None:
         """The pod as last seen."""
@@ -136,6 +140,7 @@ class Births:
             agent_key=agent_public,
             owner=owner,
             kernel=kernel,
+            overhead=manifests.cold_overhead(template, self._pods.pods.values()),
         )
         timeout = COLD_TIMEOUT if kernel else WARM_PATIENCE * template.pool.ttl
         config = manifests.make_config(
@@ -249,7 +254,9 @@ class Births:
     async def _trim(self, pod: Pod, overhead: int) -> tuple[Pod, int]:
         """Give a pod born for a kernel the size that was asked for, now that the agent's is known.
 
-        Where that cannot be, the pod keeps the generous overhead that it was born with.
+        Where that cannot be, the pod keeps the overhead that it was born with, if the agent needs
+        no more. Else it says so, and the kernel has less than it asked for: whoever starts it asks
+        for its size again, and is told why it cannot be.
         """
         try:
             return await self._resize(pod, overhead), overhead
@@ -257,4 +264,4 @@ class Births:
             raise
         except ElasticError as error:
             self._log.info("Pod %s keeps its first size: %s", pod.name, error)
-            return pod, manifests.COLD_OVERHEAD
+            return pod, max(overhead, pod.overhead)

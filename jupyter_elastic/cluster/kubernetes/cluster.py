@@ -43,6 +43,7 @@ from . import manifests, records
 from .api import MERGE_PATCH, KubeApi
 from .births import Births
 from .creation import Creator
+from .facts import annotation
 from .manifests import label
 from .pool import Pool
 from .portforward import PortForwards
@@ -60,6 +61,8 @@ DELETED_WITHIN = 30.0
 """Seconds a deleted pod may take to be gone; then its node does not answer and we go on."""
 ATTEMPTS = 6
 """Deletions that are lost to the kubelet's own writes, which change nothing of ours."""
+OWN_STOPS = ("its kernel was deleted", "the start was cancelled")
+"""Reasons of deletions that a user asked for: nobody needs to be told, and it has to be quick."""
 PREFETCH = 4
 """Warm pods of a template that are dialled ahead of a claim."""
 
@@ -307,7 +310,10 @@ class KubernetesCluster(base.Cluster):
             raise Conflict(f"Pod {pod.name} is {now.phase.value}.")
         change = {
             "labels": {label("phase"): "claimed", label("kernel"): kernel.kernel_id},
-            "annotations": {label("asked"): manifests.asked(kernel.resources)},
+            "annotations": {
+                label("asked"): manifests.asked(kernel.resources),
+                label("message"): None,  # of a deletion that this claim came before
+            },
             "ownerReferences": [self._kernel_owner(kernel)],
         }
         try:
@@ -344,6 +350,9 @@ class KubernetesCluster(base.Cluster):
     async def delete_pod(self, name: str, reason: str = "", *, if_spare: bool = False) -> None:
         """See :class:`~..base.Cluster`. A pod whose node does not answer is left to the cluster."""
         pod = self._view.pod(name)
+        if pod is not None and reason and reason not in OWN_STOPS:
+            await self._note(pod, reason, if_spare)
+            pod = self._view.pod(name)
         try:
             if not await self._delete(name, if_spare):
                 return
@@ -353,6 +362,19 @@ class KubernetesCluster(base.Cluster):
             return
         if pod is not None and not await self._view.gone(pod, DELETED_WITHIN):
             self._log.warning("Pod %s is deleted, but its node has not ended it yet.", name)
+
+    async def _note(self, pod: Pod, reason: str, if_spare: bool) -> None:
+        """Let the pod itself say why it goes, for other servers and for `kubectl describe`."""
+        obj = self._view.object(pod.name)
+        known = obj is None or annotation(obj, "message")
+        if known or pod.phase is PodPhase.GONE or (if_spare and not room.is_spare(pod)):
+            return
+        self._log.info("Pod %s is deleted: %s.", pod.name, reason)
+        said = {label("message"): f"The pod was deleted: {reason}."}
+        try:
+            await self._view.patch(pod, {"metadata": {"annotations": said}})
+        except ElasticError as error:
+            self._log.debug("Pod %s does not say why it goes: %s", pod.name, error)
 
     async def _delete(self, name: str, if_spare: bool) -> bool:
         """Ask for a pod's end; False: it is none to be given up. Raises ApiNotFound."""
@@ -454,7 +476,7 @@ class KubernetesCluster(base.Cluster):
         if obj is not None:
             self._view.forget_kernel(kernel_id, obj.metadata.uid)
         mine = [pod.name for pod in self._view.pods.values() if pod.kernel_id == kernel_id]
-        await asyncio.gather(*(self.delete_pod(name, "its kernel was deleted") for name in mine))
+        await asyncio.gather(*(self.delete_pod(name, OWN_STOPS[0]) for name in mine))
 
     # -- the pool --------------------------------------------------------------------------
 

@@ -11,12 +11,12 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from ...model import Kernel, Template
+from ...model import Kernel, Pod, Template
 from ...podoptions import API_VERSION, GROUP, PodOptions
 from ...resources import MIB, Gpu, Resources
 
@@ -39,7 +39,7 @@ WARM_MEMORY_LIMIT = 512 * MIB
 WARM_CPU_LIMIT = 2000
 """Millicores: warming up is short, and should be."""
 COLD_OVERHEAD = 256 * MIB
-"""Added to the memory of a pod born for a kernel, until its agent has said what it needs."""
+"""Added at least to the memory of a pod born for a kernel, until its agent says what it needs."""
 CPU_OVERHEAD = 50
 """Millicores of each limit that are the agent's."""
 TERM_GRACE = 5
@@ -94,6 +94,16 @@ def warm_amounts(template: Template) -> dict[str, dict[str, str]]:
     }
 
 
+def cold_overhead(template: Template, pods: Iterable[Pod]) -> int:
+    """Bytes to add to the memory of a pod born for a kernel, until its agent says what it needs.
+
+    A quarter more than the most that any pod of the same template needed: what is preloaded may be
+    large, and there may be no room for more later.
+    """
+    same = [pod for pod in pods if pod.template_hash == template.hash and pod.warm_since]
+    return max([COLD_OVERHEAD, *(pod.overhead * 5 // 4 for pod in same)])
+
+
 def asked(resources: Resources) -> str:
     """Resources as the annotation ``asked`` keeps them."""
     return msgspec.json.encode(resources).decode()
@@ -108,6 +118,7 @@ def make_pod(
     agent_key: str,
     owner: dict[str, Any] | None = None,
     kernel: Kernel | None = None,
+    overhead: int = COLD_OVERHEAD,
 ) -> dict[str, Any]:
     """A pod of ``template``: warm, or born for ``kernel``.
 
@@ -121,6 +132,8 @@ def make_pod(
         The agent's public CurveZMQ key, for whoever dials.
     owner
         An owner reference: the pool, or the kernel it is born for.
+    overhead
+        Bytes for the agent, of a pod that is born for a kernel.
     """
     options = template.kubernetes or PodOptions()
     labels = {
@@ -139,11 +152,11 @@ def make_pod(
         sizes = warm_amounts(template)
         gpu = template.resources.default().gpu
     else:
-        sizes = amounts(kernel.resources, COLD_OVERHEAD)
+        sizes = amounts(kernel.resources, overhead)
         gpu = kernel.resources.gpu
         labels[label("kernel")] = kernel.kernel_id
         annotations[label("asked")] = asked(kernel.resources)
-        annotations[label("overhead")] = str(COLD_OVERHEAD)
+        annotations[label("overhead")] = str(overhead)
     node_selector = dict(options.node_selector)
     if gpu is not None and gpu.count:
         resource, selector = gpu_of(options, gpu)

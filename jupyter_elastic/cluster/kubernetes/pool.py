@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from .view import View
 
 POOL = "pool"
 """The name of the KernelPool that is made where there is none."""
+MAKE_AGAIN = 30.0
+"""Seconds after which it is made again: somebody deleted it, or it could not be made."""
 
 
 class Pool:
@@ -45,6 +48,7 @@ class Pool:
         give_back: Callable[[str, str], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._view = view
@@ -56,6 +60,8 @@ class Pool:
         self._electors: dict[str, LeaseElector] = {}
         self._held: set[str] = set()
         self._giving_up: set[str] = set()
+        self._clock = clock
+        self._make_after = -math.inf
 
     async def close(self) -> None:
         """Let others keep the pool."""
@@ -86,8 +92,9 @@ class Pool:
 
     async def _ensure(self) -> None:
         """Have a KernelPool, so that warm pods belong to something and admins see how they are."""
-        if self._view.pool() is not None:
+        if self._view.pool() is not None or self._clock() < self._make_after:
             return
+        self._make_after = self._clock() + MAKE_AGAIN
         body = {"apiVersion": API_VERSION, "kind": "KernelPool", "metadata": {"name": POOL}}
         path = self._api.path("kernelpools", api=API_VERSION)
         try:
@@ -134,9 +141,8 @@ class Pool:
         if not await elector.acquire():
             self._held.discard(name)
             return False
-        if name not in self._held:
-            self._held.add(name)
-            await self._ensure()
+        self._held.add(name)
+        await self._ensure()
         self._tend()
         return True
 

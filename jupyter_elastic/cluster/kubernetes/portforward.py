@@ -6,6 +6,10 @@ bytes, 1 an error's text; the first two bytes that the server sends on each are 
 
 The protocol cannot say that one side will send no more. When a client shuts down its half, the
 pod is not told, and what it sends is still handed on until it has been silent for a while.
+
+Clients connect again and again, ZeroMQ ten times a second. Where nothing answers, the next
+connection is accepted and waits, longer each time, before it is one more request to the API; when
+the pod is gone nobody listens for it any more.
 """
 
 from __future__ import annotations
@@ -13,7 +17,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
+import time
 from collections.abc import Callable
+from functools import partial
 
 try:
     import aiohttp
@@ -33,6 +40,9 @@ PING = 30.0
 CONNECTIONS = 1024
 """Connections at once; more are refused."""
 
+FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 5.0
+"""Seconds between two attempts to reach a port where nothing answers."""
+
 _DATA, _ERROR = 0, 1
 _PROTOCOL = "v4.channel.k8s.io"
 _HEADER = 2
@@ -41,10 +51,17 @@ _HEADER = 2
 class _Listener:
     """One port of one pod."""
 
-    def __init__(self, pod: str, port: int) -> None:
+    def __init__(
+        self, pod: str, port: int, clock: Callable[[], float], rand: Callable[[], float]
+    ) -> None:
         self.pod, self.port = pod, port
         self.tasks: set[asyncio.Task[None]] = set()
         self.server: asyncio.Server | None = None
+        self.closed = False
+        self._clock, self._rand = clock, rand
+        self._failures = 0
+        self._not_before = 0.0
+        self._news = asyncio.Event()
 
     @property
     def local_port(self) -> int:
@@ -52,9 +69,38 @@ class _Listener:
         number: int = self.server.sockets[0].getsockname()[1]
         return number
 
-    async def close(self) -> None:
+    async def turn(self) -> bool:
+        """Wait until the port may be tried again; False: there is nothing to try any more."""
+        while not self.closed and (left := self._not_before - self._clock()) > 0:
+            self._news.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
+        return not self.closed
+
+    def failed(self) -> None:
+        """Nothing answered there."""
+        now = self._clock()
+        if now < self._not_before:
+            return  # one of several that tried at the same time
+        pause = FIRST_PAUSE * PAUSE_GROWTH ** min(self._failures, 50)
+        self._failures += 1
+        self._not_before = now + min(pause, LONGEST_PAUSE) * (0.5 + self._rand())
+
+    def answered(self) -> None:
+        """Something answered, or may do so from now on."""
+        self._failures, self._not_before = 0, 0.0
+        self._news.set()
+
+    def stop(self) -> None:
+        """Listen no more; what is connected goes on."""
+        self.closed = True
+        self._news.set()
         if self.server is not None:
             self.server.close()
+
+    async def close(self) -> None:
+        """Listen no more, and close all connections."""
+        self.stop()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -73,10 +119,13 @@ class PortForwards:
         *,
         connections: int = CONNECTIONS,
         linger: float = LINGER,
+        clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         self._api = api
         self._log = log or logging.getLogger(__name__)
         self._most, self._linger = connections, linger
+        self._clock, self._rand = clock, rand
         self._open = 0
         self._told: set[str] = set()
         self.on_refused: Callable[[str, Forbidden], None] = lambda pod, error: None
@@ -88,7 +137,8 @@ class PortForwards:
     async def local_port(self, pod: str, port: int) -> int:
         """A port of 127.0.0.1 that leads to ``port`` of ``pod``; the same one every time.
 
-        Does not look whether the pod is there: connections are closed when it is not.
+        Does not look whether the pod is there: when it is not, connections are closed, and after
+        the first one nobody listens any more.
 
         Raises
         ------
@@ -100,7 +150,7 @@ class PortForwards:
                 raise Gone(f"Port {port} of pod {pod} is not forwarded any more.")
             listener = self._listeners.get((pod, port))
             if listener is None:
-                listener = _Listener(pod, port)
+                listener = _Listener(pod, port, self._clock, self._rand)
 
                 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                     # Before Python 3.12 asyncio complains of a connection that was cancelled.
@@ -112,6 +162,12 @@ class PortForwards:
                 )
                 self._listeners[pod, port] = listener
             return listener.local_port
+
+    def retry(self, pod: str) -> None:
+        """Something may answer in a pod where nothing did: do not wait before the next attempt."""
+        for listener in self._listeners.values():
+            if listener.pod == pod:
+                listener.answered()
 
     async def close_pod(self, pod: str) -> None:
         """Close all connections to a pod and stop listening for it. Idempotent."""
@@ -146,16 +202,27 @@ class PortForwards:
                     self._most,
                 )
                 return
+            if not await listener.turn():
+                writer.transport.abort()
+                return
             websocket = await self._api.websocket(
                 self._api.path("pods", listener.pod, "portforward"),
                 {"ports": str(listener.port)},
                 [_PROTOCOL],
             )
             try:
-                await self._carry(websocket, reader, writer)
+                await self._carry(listener, websocket, reader, writer)
             finally:
                 await _close_soon(websocket)
+        except Gone as error:
+            self._log.debug("There is no way to %s: %s", where, error)
+            writer.transport.abort()
+            if await self._has_pod(listener.pod):
+                listener.failed()
+            else:
+                self._stop(listener)
         except Forbidden as error:
+            listener.failed()
             # ZeroMQ connects again and again, and whoever waits only sees that nobody answers.
             level = logging.DEBUG if error.message in self._told else logging.WARNING
             self._told.add(error.message)
@@ -164,6 +231,7 @@ class PortForwards:
             self.on_refused(listener.pod, error)
         except (ElasticError, _Broken, aiohttp.ClientError, OSError) as error:
             self._log.debug("The connection to %s ended: %s", where, error)
+            listener.failed()
             writer.transport.abort()
         except asyncio.CancelledError:
             writer.transport.abort()
@@ -175,14 +243,37 @@ class PortForwards:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    async def _has_pod(self, pod: str) -> bool:
+        """Whether there may be such a pod; a node that starts does not know its pods yet."""
+        try:
+            await self._api.request("GET", self._api.path("pods", pod))
+        except Gone:
+            return False
+        except ElasticError:
+            return True
+        return True
+
+    def _stop(self, listener: _Listener) -> None:
+        """Its pod is gone for good, as names are never used again."""
+        listener.stop()
+        key = (listener.pod, listener.port)
+        if self._listeners.get(key) is listener:
+            del self._listeners[key]
+
+    def _answered(self, listener: _Listener) -> None:
+        """What listens in a pod begins to do so at once: a kernel's channels belong together."""
+        listener.answered()
+        self.retry(listener.pod)
+
     async def _carry(
         self,
+        listener: _Listener,
         websocket: aiohttp.ClientWebSocketResponse,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         """Copy both ways until the pod's side ends."""
-        down = _Down(websocket, writer)
+        down = _Down(websocket, writer, partial(self._answered, listener))
         receiving = asyncio.create_task(down.run())
         sending = asyncio.create_task(_send(reader, websocket))
         pinging = asyncio.create_task(_ping(websocket))
@@ -196,6 +287,8 @@ class PortForwards:
             for task in (receiving, sending):
                 if task.done():
                     task.result()
+            if receiving.done() and not down.received:
+                listener.failed()
         finally:
             for task in (receiving, sending, pinging):
                 task.cancel()
@@ -210,10 +303,14 @@ class _Down:
     """What the pod sends, on its way to the client."""
 
     def __init__(
-        self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter
+        self,
+        websocket: aiohttp.ClientWebSocketResponse,
+        writer: asyncio.StreamWriter,
+        begins: Callable[[], None],
     ) -> None:
         self.received = 0
         self._websocket, self._writer = websocket, writer
+        self._begins = begins
 
     async def run(self) -> None:
         header = {_DATA: _HEADER, _ERROR: _HEADER}
@@ -231,6 +328,8 @@ class _Down:
             if channel == _ERROR:
                 raise _Broken(bytes(content).decode(errors="replace").strip())
             if channel == _DATA:
+                if not self.received:
+                    self._begins()
                 self.received += len(content)
                 self._writer.write(content)
                 await self._writer.drain()  # a client that does not read holds up the pod

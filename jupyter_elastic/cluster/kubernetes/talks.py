@@ -17,7 +17,7 @@ import msgspec
 import zmq.asyncio
 
 from ...errors import Forbidden, Gone
-from ...model import AgentAddress, Pod
+from ...model import AgentAddress, Pod, PodPhase
 from ..client import AgentClient
 from .api import KubeApi
 from .manifests import AGENT_PORT, KERNEL_PORTS
@@ -46,6 +46,9 @@ class Tunnels(Protocol):
 
     async def local_port(self, pod: str, port: int) -> int:
         """A port of this machine that leads to one of the pod's."""
+
+    def retry(self, pod: str) -> None:
+        """Something may answer in a pod where nothing did."""
 
     async def close_pod(self, pod: str) -> None:
         """Close what leads to a pod."""
@@ -78,6 +81,8 @@ class Talks:
         self._context = zmq.asyncio.Context()
         self._clients: dict[str, tuple[AgentAddress, AgentClient]] = {}
         self._keys: dict[str, ClientKeys] = {}
+        self._addresses: dict[str, AgentAddress] = {}
+        """Of agents that may be dialled, as last seen."""
         self._fetching: dict[str, asyncio.Task[ClientKeys]] = {}
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -181,10 +186,8 @@ class Talks:
         pod = self._find(name)
         if pod is None:
             self._keys.pop(name, None)
-        if (pod is None or pod.agent is None) and self._tunnels is not None:
-            task = asyncio.ensure_future(self._tunnels.close_pod(name))
-            self._chores.add(task)
-            task.add_done_callback(self._chores.discard)
+        if self._tunnels is not None:
+            self._keep_ways(self._tunnels, name, pod)
         if known is None or (pod is not None and pod.agent == known[0]):
             return
         del self._clients[name]
@@ -192,6 +195,20 @@ class Talks:
             known[1].close(Gone(f"Pod {name} is gone. {pod.message if pod else ''}".strip()))
         else:
             known[1].close()  # brought back in place
+
+    def _keep_ways(self, tunnels: Tunnels, name: str, pod: Pod | None) -> None:
+        """Ways to a pod stay as long as it does: clients keep the ports that they were told.
+
+        Also while its container is started again.
+        """
+        if pod is None or pod.phase is PodPhase.GONE:
+            self._addresses.pop(name, None)
+            task = asyncio.ensure_future(tunnels.close_pod(name))
+            self._chores.add(task)
+            task.add_done_callback(self._chores.discard)
+        elif pod.agent is not None and self._addresses.get(name) != pod.agent:
+            self._addresses[name] = pod.agent
+            tunnels.retry(name)
 
     async def reach(self, pod: Pod, connection: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`..base.Cluster.reach`."""

@@ -18,6 +18,9 @@ from .progress import Hindrance, hindrance, steps
 
 LOOK = 1.0
 """Seconds between two looks at a pod's events; only while somebody waits for it."""
+LOOK_SOON = 0.1
+EVENTS_LATE = 2.0
+"""Seconds that events may come later than the status, so that steps are told in their order."""
 
 
 class Pods(Protocol):
@@ -72,26 +75,34 @@ class Waiting:
         until, looked = clock() + timeout, clock()
         events: tuple[EventObject, ...] = ()
         told: set[tuple[str, str]] = set()
-        started = False
+        started: float | None = None
         hindered: Hindrance | None = None
         while True:
             pod = self._pods.pod(name)
             if pod is None:
                 raise AgentTimeout(f"Pod {name} is gone.", "Start a new kernel.")
-            if pod.phase is not PodPhase.WARMING and pod.agent is not None:
-                return pod
+            up = pod.phase is not PodPhase.WARMING and pod.agent is not None
             refusal = self._refused(name)
-            if refusal is not None:
+            if refusal is not None and not up:
                 raise refusal
             obj = self._pods.object(name)
+            held = False
             if obj is not None:
-                if not started and container(obj).state.running is not None:
+                if started is None and container(obj).state.running is not None:
+                    started = clock()
+                if tell is not None and started is not None and not _tell_all(events):
                     # What happened before it, the image's step, is known by events only.
-                    started, events = True, await self.events(name) or events
+                    looked, events = clock(), await self.events(name) or events
+                    held = not up and not _tell_all(events) and clock() < started + EVENTS_LATE
                 for step in steps(obj, events):
+                    if held and step.name == "started":
+                        continue
                     if tell is not None and (step.name, step.message) not in told:
                         tell(step)
                     told.add((step.name, step.message))
+            if up:
+                return pod
+            if obj is not None:
                 hindered = hindrance(obj, events)
                 if hindered is not None and hindered.is_hopeless(self._clock()):
                     raise hindered.error
@@ -105,7 +116,7 @@ class Waiting:
                 if hindered is not None:
                     raise hindered.error
                 return None
-            await self._pods.changed(min(left, LOOK))
+            await self._pods.changed(min(left, LOOK_SOON if held else LOOK))
             if clock() - looked >= LOOK:
                 looked = clock()
                 events = await self.events(name) or events
@@ -121,3 +132,8 @@ class Waiting:
             return ()  # the pod's own status says most of it
         found = msgspec.json.decode(answer, type=_Events).items
         return tuple(sorted(found, key=lambda one: int(one.metadata.resource_version or 0)))
+
+
+def _tell_all(events: tuple[EventObject, ...]) -> bool:
+    """Whether events tell what became of the image; none do where they are lost or forbidden."""
+    return any(event.reason == "Pulled" for event in events)

@@ -524,7 +524,9 @@ async def test_watches_leave_connections_for_requests(tmp_path: Path) -> None:
     async with connected(tmp_path) as (fake, api):
         watches = [asyncio.create_task(watch(api)) for _ in range(150)]
         await until(lambda: fake.watches == 150, "the watches")
-        await asyncio.gather(*(api.request("GET", PODS) for _ in range(64)))
+        answers = await asyncio.gather(*(api.request("GET", PODS) for _ in range(64)))
+        assert all(b"items" in answer for answer in answers)
+        assert fake.watches == 150, "none had to end for them"
         fake.end_watches()
         await asyncio.gather(*watches)
 

@@ -20,11 +20,13 @@ from jupyter_elastic.cluster.kubernetes.creation import Creator
 from jupyter_elastic.cluster.kubernetes.fate import pod_from_object
 from jupyter_elastic.cluster.kubernetes.objects import PodObject
 from jupyter_elastic.cluster.kubernetes.talks import ClientKeys
-from jupyter_elastic.errors import Forbidden
-from jupyter_elastic.model import Pod
+from jupyter_elastic.errors import Forbidden, QuotaFull
+from jupyter_elastic.model import Kernel, Pod
+from jupyter_elastic.resources import MIB, Resources
 from jupyter_elastic.templates.parse import parse_template
 
 from .fakeapi import NAMESPACE, PODS, FakeApi, connected, failure, until
+from .objects import pod as pod_object
 
 MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
@@ -44,6 +46,11 @@ class Pods:
 
     def __init__(self) -> None:
         self.objects: dict[str, PodObject] = {}
+        self.patches: list[dict[str, Any]] = []
+
+    @property
+    def pods(self) -> dict[str, Pod]:
+        return {name: pod_from_object(obj) for name, obj in self.objects.items()}
 
     def pod(self, name: str) -> Pod | None:
         obj = self.objects.get(name)
@@ -62,20 +69,32 @@ class Pods:
         self.objects[name] = msgspec.convert({**content, "status": status}, PodObject)
 
     async def patch(self, pod: Pod, change: dict[str, Any]) -> Pod:
-        raise AssertionError("its agent is not up")
+        self.patches.append(change["metadata"])
+        del self.objects[pod.name]  # the end of its nursing
+        return pod
 
     async def changed(self, timeout: float) -> None:
         await asyncio.sleep(0.01)
 
 
 class Talks:
+    """Agents that are up and say how much they need for themselves."""
+
+    overhead = 64 * MIB
+
     def know(self, pod: str, keys: ClientKeys) -> None:
         pass
 
+    async def dial(self, pod: Pod) -> Any:
+        return self
+
+    async def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        return {"phase": "claimed", "overhead": self.overhead}
+
 
 class World:
-    def __init__(self, fake: FakeApi, pods: Pods, births: Births, tasks: set[Any]) -> None:
-        self.fake, self.pods, self.births, self.tasks = fake, pods, births, tasks
+    def __init__(self, fake: FakeApi, pods: Pods, births: Births, talks: Talks) -> None:
+        self.fake, self.pods, self.births, self.talks = fake, pods, births, talks
         self.now = 1000.0
 
     async def create(self) -> Pod:
@@ -98,14 +117,15 @@ async def world(folder: Path) -> AsyncIterator[World]:
         tasks.add(asyncio.ensure_future(work))
 
     async def resize(pod: Pod, overhead: int) -> Pod:
-        raise AssertionError("its agent is not up")
+        raise QuotaFull("There is no room.")
 
     async with connected(folder) as (fake, api):
         log, pods = logging.getLogger("test"), Pods()
         creator = Creator(api, spawn, log)
-        talks: Any = Talks()
-        made = Births(api, pods, talks, resize, creator, "", log)
-        it = World(fake, pods, made, tasks)
+        talks = Talks()
+        spoken: Any = talks
+        made = Births(api, pods, spoken, resize, creator, "", log)
+        it = World(fake, pods, made, talks)
         made._agent_map = AgentMap(api, creator, clock=lambda: it.now)
         try:
             yield it
@@ -175,3 +195,43 @@ async def test_a_pod_whose_answer_is_lost_is_the_one_that_is_used(tmp_path: Path
         pod = await it.create()
         assert [path for path in it.fake.made if path.startswith(PODS)] == [f"{PODS}/{pod.name}"]
         assert it.has_secret(pod.name)
+
+
+# -- the agent's share -----------------------------------------------------------------------------
+
+KERNEL = Kernel(
+    kernel_id="k",
+    owner="ada",
+    template="work",
+    resources=Resources(cpu=1000, memory=1024 * MIB),
+    created=0.0,
+)
+
+
+@pytest.mark.parametrize(("needs", "keeps"), [(64, 256), (300, 300)])
+async def test_a_pod_that_cannot_be_trimmed_says_what_its_agent_needs(
+    tmp_path: Path, needs: int, keeps: int
+) -> None:
+    """Nobody silently gets less than was asked for."""
+    async with world(tmp_path) as it:
+        it.talks.overhead = needs * MIB
+        pod = await it.births.create("cold", TEMPLATE, KERNEL, None)
+        assert pod.overhead == 256 * MIB
+        running = {"name": "kernel", "state": {"running": {}}}
+        it.pods.shows(pod.name, {"podIP": "10.0.0.9", "containerStatuses": [running]})
+        await until(lambda: it.pods.patches, "its phase")
+        [patch] = it.pods.patches
+        assert patch["annotations"]["elastic.jupyter.org/overhead"] == str(keeps * MIB)
+        assert patch["labels"]["elastic.jupyter.org/phase"] == "claimed"
+
+
+async def test_a_pod_is_born_with_room_for_what_others_of_its_template_needed(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as it:
+        notes = {"overhead": str(400 * MIB), "warm-since": "5.0"}
+        other = pod_object("warm", annotations=notes, labels={"hash": TEMPLATE.hash})
+        it.pods.objects["p"] = other
+        pod = await it.births.create("cold", TEMPLATE, KERNEL, None)
+        assert pod.overhead == 500 * MIB
+        assert pod.resources.memory == KERNEL.resources.memory

@@ -16,7 +16,11 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from jupyter_elastic.cluster.kubernetes.portforward import PortForwards
+from jupyter_elastic.cluster.kubernetes.portforward import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    PortForwards,
+)
 from jupyter_elastic.errors import Gone
 
 from .fakeapi import PODS, FakeApi, connected, failure, until
@@ -156,6 +160,8 @@ async def test_a_client_that_is_gone_ends_the_connection_to_the_pod(tmp_path: Pa
             writer.write(b"hello")
             await writer.drain()
         await asyncio.wait_for(closed.wait(), 20)
+        await until(lambda: not forwards._open, "its place is free for another")
+        assert len(fake.seen) == 1
 
 
 async def test_nothing_listens_in_the_pod(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,6 +185,140 @@ async def test_a_pod_that_is_not_there(tmp_path: Path) -> None:
             fake.next.append(answer)
             async with dialed(forwards) as (reader, _):
                 assert await ended(reader) == b""
+
+
+async def test_nobody_listens_any_more_for_a_pod_that_is_gone(tmp_path: Path) -> None:
+    async with forwarding(tmp_path) as (fake, forwards):
+        fake.next.append(failure(404, "NotFound"))
+        port = await forwards.local_port("a", 21000)
+        async with dialed(forwards) as (reader, _):
+            assert await ended(reader) == b""
+
+        async def refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                return True
+            writer.close()
+            return False
+
+        while not await refused():
+            await asyncio.sleep(0.01)
+        assert len(fake.seen) <= 3
+
+
+async def test_a_node_that_does_not_know_its_pod_yet_is_asked_again(tmp_path: Path) -> None:
+    async with forwarding(tmp_path) as (fake, forwards):
+        fake.put("a")
+        fake.next.append(failure(404, "NotFound"))
+        port = await forwards.local_port("a", 21000)
+        async with dialed(forwards) as (reader, _):
+            assert await ended(reader) == b""
+        await until(lambda: len(fake.seen) == 2, "the question for the pod")
+        fake.next.append(kubelet(echo))
+        async with dialed(forwards) as (reader, writer):
+            writer.write(b"again")
+            assert await asyncio.wait_for(reader.readexactly(5), 20) == b"again"
+        assert await forwards.local_port("a", 21000) == port
+
+
+# -- attempts in vain ----------------------------------------------------------------------------
+
+
+class Clock:
+    """Stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def refuse(websocket: web.WebSocketResponse) -> None:
+    await websocket.send_bytes(b"\x01error forwarding port 21000: connection refused")
+    await websocket.receive()
+
+
+async def attempt(forwards: PortForwards, **where: Any) -> None:
+    async with dialed(forwards, **where) as (reader, _):
+        assert await ended(reader) == b""
+
+
+async def test_what_does_not_answer_is_asked_less_and_less(tmp_path: Path) -> None:
+    clock = Clock()
+    pauses = []
+    async with forwarding(tmp_path, clock=clock, rand=lambda: 0.5) as (fake, forwards):
+        fake.next.extend([kubelet(refuse)] * 30)
+        for _ in range(15):
+            await attempt(forwards)
+            [listener] = forwards._listeners.values()
+            pauses.append(listener._not_before - clock.now)
+            clock.now = listener._not_before
+    assert len(fake.seen) == 15
+    assert pauses[0] == pytest.approx(FIRST_PAUSE)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+async def test_a_connection_waits_for_its_turn_and_others_are_not_held_up(tmp_path: Path) -> None:
+    clock = Clock()
+    async with forwarding(tmp_path, clock=clock) as (fake, forwards):
+        fake.next.append(kubelet(refuse))
+        await attempt(forwards)
+        async with dialed(forwards) as (reader, writer):
+            writer.write(b"hello")
+            fake.next.append(kubelet(echo))
+            async with dialed(forwards, pod="b") as (other, more):
+                more.write(b"x")
+                assert await asyncio.wait_for(other.readexactly(1), 20) == b"x"
+            assert len(fake.seen) == 2, "the first waits"
+            fake.next.append(kubelet(echo))
+            forwards.retry("another")
+            forwards.retry("a")  # its container was started again
+            assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
+
+
+async def test_an_answer_on_one_port_lets_all_of_the_pod_try_again(tmp_path: Path) -> None:
+    """A kernel's channels come back together, or output would be lost between two of them."""
+    clock = Clock()
+    async with forwarding(tmp_path, clock=clock) as (fake, forwards):
+        fake.next.append(kubelet(refuse))
+        await attempt(forwards, port=21002)
+        async with dialed(forwards, port=21002) as (reader, writer):
+            writer.write(b"waits")
+            await writer.drain()
+            fake.next.extend([kubelet(echo), kubelet(echo)])
+            async with dialed(forwards, port=21001) as (other, more):
+                more.write(b"x")
+                assert await asyncio.wait_for(other.readexactly(1), 20) == b"x"
+                assert await asyncio.wait_for(reader.readexactly(5), 20) == b"waits"
+
+
+async def test_an_answer_makes_up_for_all_failures(tmp_path: Path) -> None:
+    clock = Clock()
+    async with forwarding(tmp_path, clock=clock, rand=lambda: 0.5) as (fake, forwards):
+        fake.next.extend([kubelet(refuse)] * 5)
+        for _ in range(5):
+            await attempt(forwards)
+            clock.now += LONGEST_PAUSE
+        fake.next.extend([kubelet(echo), kubelet(refuse)])
+        async with dialed(forwards) as (reader, writer):
+            writer.write(b"x")
+            assert await asyncio.wait_for(reader.readexactly(1), 20) == b"x"
+        await attempt(forwards)
+        [listener] = forwards._listeners.values()
+        assert listener._not_before - clock.now == pytest.approx(FIRST_PAUSE)
+
+
+async def test_a_connection_that_waits_ends_with_its_pod(tmp_path: Path) -> None:
+    async with forwarding(tmp_path, clock=Clock()) as (fake, forwards):
+        fake.next.append(kubelet(refuse))
+        await attempt(forwards)
+        async with dialed(forwards) as (reader, _):
+            await forwards.close_pod("a")
+            assert await ended(reader) == b""
+        assert len(fake.seen) == 1
 
 
 async def test_an_api_server_that_breaks_off(tmp_path: Path) -> None:
