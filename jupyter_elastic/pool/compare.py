@@ -63,7 +63,7 @@ def compare(
     settings: Settings,
     *,
     names: Iterable[str] = tuple(RIVALS),
-    steps: int = 4,
+    steps: int = 3,
 ) -> list[Run]:
     """Ours and the others in one world. ``steps``: turns of the knob; 0: no equal idle."""
     ours = simulate(
@@ -180,6 +180,7 @@ def _figures(runs: Sequence[Run]) -> dict[str, Any]:
         for some in by_seed
         if all(run.equal_idle is not None for run in some) and any(r.result.starts for r in some)
     ]
+    matched = [run.matched for run in runs if run.matched is not None]
     starts = sum(run.result.starts for run in runs)
     return {
         "seeds": len(seeds),
@@ -188,6 +189,7 @@ def _figures(runs: Sequence[Run]) -> dict[str, Any]:
         "hit_rate_spread": _spread(rates),
         "equal_idle_hit_rate": statistics.fmean(equal) if equal else None,
         "equal_idle_spread": _spread(equal) if equal else None,
+        "equal_idle": statistics.fmean(matched) if matched else None,
         "wait_p50": _quantile(waits, 0.5),
         "wait_p95": _quantile(waits, 0.95),
         "wait_p99": _quantile(waits, 0.99),
@@ -214,7 +216,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 COLUMNS = (
-    "TRACE", "PLANNER", "HIT %", "+-", "AT EQUAL IDLE %", "WAIT P95 s", "P99 s",
+    "TRACE", "PLANNER", "HIT %", "+-", "AT EQUAL IDLE %", "+-", "THEN IDLE", "WAIT P95 s", "P99 s",
     "IDLE POD-H/DAY", "OF RANKING'S %", "QUOTA MEAN %", "PODS/START",
 )  # fmt: skip
 
@@ -231,6 +233,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         shown(row["hit_rate"], 2),
         shown(row["hit_rate_spread"], 2),
         shown(row["equal_idle_hit_rate"], 2),
+        shown(row["equal_idle_spread"], 2),
+        shown(row["equal_idle"], 1, 1),
         shown(row["wait_p95"], 1, 1),
         shown(row["wait_p99"], 1, 1),
         shown(row["idle"], 1, 1),

@@ -226,13 +226,28 @@ class RateRefill(_Rival):
     def __init__(self, kinds: Sequence[Kind], knob: float, settings: Settings) -> None:
         super().__init__(kinds, knob, settings)
         self.window = 300.0
+        self.ever: Counter[str] = Counter()
 
     def wishes(self, counts: Mapping[str, int], room: Room) -> Mapping[str, int]:
-        """See :class:`_Rival`; ``knob`` multiplies it. One at least, as is usual."""
+        """See :class:`_Rival`; ``knob`` multiplies it.
+
+        One at least, as is usual; below 1 the knob also says what part of the templates gets that
+        one, those with most starts first.
+        """
+        names = sorted(counts, key=lambda name: -self.ever[name])
+        sure = set(names[: round(min(1.0, self.knob) * len(names))])
         return {
-            name: max(1, math.ceil(self.knob * count / self.window * self.seconds(name, 0.9)))
+            name: max(
+                int(name in sure),
+                math.ceil(self.knob * count / self.window * self.seconds(name, 0.9)),
+            )
             for name, count in counts.items()
         }
+
+    def observe(self, now: float, template: str, hit: bool) -> None:
+        """See :class:`Planner`."""
+        super().observe(now, template, hit)
+        self.ever[template] += 1
 
 
 class Little(_Rival):

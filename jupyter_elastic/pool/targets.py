@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the quota that predicted warm pods may take, but always room for one pod."""
     ceiling: float = 0.95
     """Part of the quota that warm pods and all others together stay below."""
-    patience: float = 28800.0
+    patience: float = 57600.0
     """Seconds within which a warm pod must be likely to be needed. More: more hits, more idle."""
     stabilise: float = 600.0
     """Seconds for which a target is kept before it falls."""
