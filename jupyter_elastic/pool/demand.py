@@ -28,7 +28,7 @@ WEEKS = 5
 """Weeks that are remembered, the running one not counted."""
 FADE = 0.8
 """What a week weighs against the one after it."""
-DOUBT = 0.6
+DOUBT = 2.0
 """Weeks without a start that are added to those seen: once is not yet a habit."""
 SLOW, FAST = 900.0, 90.0
 """Seconds over which the two recent rates are averaged."""
@@ -40,6 +40,12 @@ _MONDAY = 3 * 86400.0  # the epoch was a Thursday
 _WEEK = SLOT * SLOTS
 _UNSEEN = 255
 _PRIOR_DISPERSION, _PRIOR_MASS = 2.0, 5.0
+_HALVES = (1, 3, 8)
+"""Slots to both sides over which means are taken, until ..."""
+_ENOUGH = 8.0
+"""... so many starts are among them."""
+_LIKE = 0.3
+"""What other working days (or the other day of the weekend) weigh against the same day."""
 _KEEP_SCATTER = 0.9995  # per slot: what was seen three weeks ago weighs a third
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -296,34 +302,43 @@ class Demand:
                 yield FADE ** (number - other - 1), week
 
     def _mean(self, index: int, number: int) -> float:
-        """Starts expected in a slot: of this time of the week, leaning on like days."""
+        """Starts expected in a slot: of this time of the week, leaning on like days.
+
+        The fewer starts there are, the further to both sides it looks: what is rare has no shape
+        by quarters of an hour, only chance.
+        """
         found = self._means.get(index)
         if found is None:
-            own, own_weight = self._average(index, number)
-            like, like_weight = 0.0, 0.0
             day, time = divmod(index, _DAY_SLOTS)
-            for other in range(5) if day < 5 else range(5, 7):
-                if other != day:
-                    mean, weight = self._average(other * _DAY_SLOTS + time, number + 1)
-                    like, like_weight = like + mean * weight, like_weight + weight
-            if like_weight:
-                own, own_weight = own * own_weight + like / like_weight, own_weight + 1
-                own /= own_weight
-            found = self._means[index] = own
+            like = [d * _DAY_SLOTS + time for d in (range(5) if day < 5 else range(5, 7))]
+            for half in _HALVES:
+                total, weight = self._total(index, number, half)
+                for other in like:
+                    if other != index:
+                        more, more_weight = self._total(other, number + 1, half)
+                        total += _LIKE * more
+                        weight += _LIKE * more_weight
+                if total >= _ENOUGH:
+                    break
+            found = self._means[index] = total / weight if weight else 0.0
         return found
 
-    def _average(self, index: int, number: int) -> tuple[float, float]:
-        """Mean starts of a slot with its neighbours, over weeks before ``number``, and weight."""
+    def _total(self, index: int, number: int, half: int) -> tuple[float, float]:
+        """Starts in a slot and ``half`` to both sides, over weeks before ``number``, and slots."""
         total = weight = 0.0
+        first, last = index - half, index + half + 1
         for other, week in self._weeks.items():
             if other < number:
                 fade = FADE ** (number - other - 1)
-                for near, share in ((index - 1, 0.25), (index, 0.5), ((index + 1) % SLOTS, 0.25)):
-                    code = week.counts[near]
-                    if code != _UNSEEN:
-                        total += _COUNTS[code] * share * fade
-                        weight += share * fade
-        return (total / weight, weight) if weight else (0.0, 0.0)
+                if first < 0 or last > SLOTS:
+                    codes = bytes(week.counts[near % SLOTS] for near in range(first, last))
+                else:
+                    codes = bytes(week.counts[first:last])
+                seen = len(codes) - codes.count(_UNSEEN)
+                weight += seen * fade
+                if seen and codes.count(0) < seen:
+                    total += fade * sum(_COUNTS[code] for code in codes if code != _UNSEEN)
+        return total, weight
 
     def _by_weeks(self, slot: int, least: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Chances by the weeks' average, and by their peaks at this time."""

@@ -10,6 +10,8 @@ import msgspec
 from ..model import UNLIMITED
 
 _EPSILON = 1e-9
+_KEEP = 2.0
+"""Without it, pods would be made and deleted whenever two templates change places."""
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,8 @@ class Claimant(msgspec.Struct, frozen=True):
     """All pods wanted, floor included."""
     values: Sequence[float]
     """What the n-th pod prevents, misses per second; beyond the list next to nothing."""
+    kept: int = 0
+    """Pods it had until now: another must be worth twice as much to take one of them."""
 
 
 def limits_of(
@@ -168,5 +172,7 @@ def _worth(one: Claimant, number: int, prices: Mapping[str, float]) -> float:
         value = one.values[number - 1]
     else:
         value = 1e-9 / number
+    if number <= one.kept:
+        value *= _KEEP
     cost = sum(price * one.cost.get(resource, 0) for resource, price in prices.items())
     return value / cost if cost > 0 else value

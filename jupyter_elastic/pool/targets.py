@@ -30,9 +30,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the quota that predicted warm pods may take, but always room for one pod."""
     ceiling: float = 0.95
     """Part of the quota that warm pods and all others together stay below."""
-    patience: float = 28800.0
+    patience: float = 57600.0
     """Seconds within which a warm pod must be likely to be needed. More: more hits, more idle."""
-    stabilise: float = 300.0
+    stabilise: float = 600.0
     """Seconds for which a target is kept before it falls."""
     most: int = 100
     """Warm pods of a namespace up to which more are predicted; the only bound without a quota."""
@@ -110,7 +110,13 @@ def targets(snapshot: Snapshot, now: float) -> dict[str, Target]:
     )
     given = share_out(
         [
-            Claimant(wish.line.cost, min(wish.floor, wish.number), wish.number, wish.values)
+            Claimant(
+                wish.line.cost,
+                min(wish.floor, wish.number),
+                wish.number,
+                wish.values,
+                _size_before(snapshot, wish.line.template),
+            )
             for wish in wishes
         ],
         limits,
@@ -125,6 +131,11 @@ def targets(snapshot: Snapshot, now: float) -> dict[str, Target]:
         )
         for wish, size in zip(wishes, given, strict=True)
     }
+
+
+def _size_before(snapshot: Snapshot, template: str) -> int:
+    before = snapshot.previous.get(template)
+    return before.size if before is not None else 0
 
 
 def least_chance(refill: float, patience: float) -> float:
