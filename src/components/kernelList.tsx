@@ -11,7 +11,7 @@ import { PhaseLabel } from './phaseLabel';
 const MANY = 8;
 
 /** How many are drawn at first, and more at each asking. */
-const PAGE = 100;
+const PAGE = 50;
 
 /** What can be done to kernels; the same object for good, so that rows are not drawn again. */
 export interface IRowActions {
