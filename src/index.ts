@@ -10,6 +10,7 @@ import { launcherPlugin } from './plugins/launcher';
 import { modelPlugin } from './plugins/model';
 import { notificationsPlugin } from './plugins/notifications';
 import { panelPlugin } from './plugins/panel';
+import { reconnectPlugin } from './plugins/reconnect';
 import { runningPlugin } from './plugins/running';
 import { statusBarPlugin } from './plugins/statusBar';
 
@@ -25,7 +26,8 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   statusBarPlugin,
   runningPlugin,
   launcherPlugin,
-  notificationsPlugin
+  notificationsPlugin,
+  reconnectPlugin
 ];
 
 export default plugins;

@@ -10,6 +10,9 @@ import { PhaseLabel } from './phaseLabel';
 /** From how many kernels on there is a field to find one. */
 const MANY = 8;
 
+/** How many are drawn at first, and more at each asking. */
+const PAGE = 50;
+
 /** What can be done to kernels; the same object for good, so that rows are not drawn again. */
 export interface IRowActions {
   onOpen: (kernel: IKernel) => void;
@@ -38,6 +41,7 @@ export function KernelList(props: IKernelListProps): JSX.Element {
   const [selected, setSelected] = React.useState<ReadonlySet<string>>(new Set());
   const [resized, setResized] = React.useState<string | null>(null);
   const [sought, setSought] = React.useState('');
+  const [drawn, setDrawn] = React.useState(PAGE);
   const select = React.useCallback((id: string, isSelected: boolean): void => {
     setSelected(before => {
       const now = new Set(before);
@@ -100,7 +104,7 @@ export function KernelList(props: IKernelListProps): JSX.Element {
         </div>
       )}
       <ul className="jp-Elastic-kernels" aria-label={trans.__('My kernels')}>
-        {shown.map(kernel => {
+        {shown.slice(0, drawn).map(kernel => {
           const id = kernel.kernel_id;
           return (
             <KernelRow
@@ -121,6 +125,21 @@ export function KernelList(props: IKernelListProps): JSX.Element {
           );
         })}
       </ul>
+      {shown.length > drawn && (
+        <div className="jp-Elastic-buttons">
+          <button
+            type="button"
+            className="jp-mod-styled"
+            onClick={() => setDrawn(drawn + PAGE)}
+          >
+            {trans._n(
+              'Show %1 more',
+              'Show %1 more',
+              Math.min(PAGE, shown.length - drawn)
+            )}
+          </button>
+        </div>
+      )}
       {!shown.length && (
         <div className="jp-Elastic-hint">{trans.__('None is called that.')}</div>
       )}

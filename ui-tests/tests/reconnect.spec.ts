@@ -59,7 +59,7 @@ async function run(page: Page, code: string): Promise<void> {
   }, code);
 }
 
-test('goes on after the server was killed and started again, without a dialog', async ({
+test('goes on after the server was killed and started again; no dialog stays', async ({
   page
 }) => {
   fs.mkdirSync(path.join(folder, 'root'));
@@ -95,6 +95,7 @@ test('goes on after the server was killed and started again, without a dialog', 
   // What is asked before the kernel is connected again is sent when it is.
   await run(page, 'print(x + 1)');
   await expect(output).toBeVisible({ timeout: 60_000 });
+  // Lab's word on the lost connection goes when it is no longer true.
   await expect(page.locator('.jp-Dialog')).toHaveCount(0);
   await expect(chip).toContainText('384 MiB');
 });

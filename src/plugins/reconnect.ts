@@ -1,0 +1,82 @@
+import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { Dialog, Notification } from '@jupyterlab/apputils';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+import { ElasticModel } from '../model';
+import { IElasticModel, PACKAGE } from '../tokens';
+
+/** Milliseconds between two attempts to reach a server that did not answer. */
+const INTERVAL = 2000;
+
+/**
+ * Elastic kernels run on while their server is away. When it is back, Lab's word on the lost
+ * connection is no longer true: take it away, and say how things stand.
+ */
+export const reconnectPlugin: JupyterFrontEndPlugin<void> = {
+  id: `${PACKAGE}:reconnect`,
+  description: 'Goes on by itself after the server was away.',
+  autoStart: true,
+  requires: [IElasticModel],
+  optional: [ITranslator],
+  activate: (
+    app: JupyterFrontEnd,
+    model: IElasticModel,
+    translator: ITranslator | null
+  ) => {
+    const trans = (translator ?? nullTranslator).load('jupyter_elastic');
+    // The title of Lab's dialog, in Lab's own translation.
+    const title = (translator ?? nullTranslator)
+      .load('jupyterlab')
+      .__('Server Connection Error');
+    let isAway = false;
+    app.serviceManager.connectionFailure.connect(() => {
+      if (isAway || !model.kernels.length) {
+        return;
+      }
+      isAway = true;
+      void comeBack(model).then(() => {
+        isAway = false;
+        dismiss(title);
+        const count = model.kernels.filter(one => one.phase === 'Running').length;
+        if (count) {
+          Notification.success(
+            trans._n(
+              'The server is back. %1 elastic kernel ran on.',
+              'The server is back. %1 elastic kernels ran on.',
+              count
+            ),
+            { autoClose: 5000 }
+          );
+        }
+      });
+    });
+  }
+};
+
+/** Resolves when the server answers again; asks only while somebody looks. */
+export async function comeBack(
+  model: ElasticModel,
+  interval = INTERVAL
+): Promise<void> {
+  for (;;) {
+    await new Promise(resolve => setTimeout(resolve, interval));
+    if (model.isDisposed) {
+      return;
+    }
+    if (!document.hidden) {
+      // A failure is in `model.problem`.
+      await model.refresh().catch(() => undefined);
+      if (!model.problem) {
+        return;
+      }
+    }
+  }
+}
+
+function dismiss(title: string): void {
+  Dialog.tracker.forEach(dialog => {
+    const header = dialog.node.querySelector('.jp-Dialog-header');
+    if (header?.textContent === title) {
+      dialog.reject();
+    }
+  });
+}
