@@ -18,6 +18,7 @@ from traitlets.config import Config
 from jupyter_elastic.api.base import ElasticHandler
 from jupyter_elastic.api.events import KERNEL_SCHEMA, POOL_SCHEMA
 from jupyter_elastic.api.handlers import routes
+from jupyter_elastic.api.jupyter import jupyter_routes
 from jupyter_elastic.kernels.service import ElasticService
 from jupyter_elastic.resources import MIB
 
@@ -133,6 +134,7 @@ async def progress(real: Any, kernel_id: str) -> AsyncIterator[dict[str, Any]]:
 
 def test_all_handlers_of_the_extension_are_those_that_are_tested(jp_serverapp: ServerApp) -> None:
     [app] = jp_serverapp.extension_manager.extension_apps["jupyter_elastic"]
+    instead = {handler for _, handler in jupyter_routes()}
     ours = {handler for _, handler in routes()}
     found = {
         rule.target
@@ -140,9 +142,23 @@ def test_all_handlers_of_the_extension_are_those_that_are_tested(jp_serverapp: S
         for rule in getattr(router.target, "rules", ())
         if getattr(rule.target, "__module__", "").startswith("jupyter_elastic")
     }
-    assert found == ours
-    assert all(issubclass(handler, ElasticHandler) for handler in found)
-    assert {entry[1] for entry in app.handlers} == ours
+    assert found == ours | instead
+    assert all(issubclass(handler, ElasticHandler) for handler in ours)
+    # What stands in front of Jupyter's own handlers is held to Jupyter's own permissions.
+    assert {handler.auth_resource for handler in instead} == {"kernels", "sessions"}
+    assert {entry[1] for entry in app.handlers} == ours | instead
+
+
+@pytest.mark.parametrize(
+    "path", ["api/sessions", "api/kernels/00000000-0000-4000-8000-000000000000/restart"]
+)
+async def test_a_stranger_is_refused_in_front_of_jupyters_handlers(
+    jp_serverapp: ServerApp, http_server_client: Any, jp_base_url: str, path: str
+) -> None:
+    response = await http_server_client.fetch(
+        url_path_join(jp_base_url, path), method="POST", body=b"{}", raise_error=False
+    )
+    assert response.code == 403
 
 
 async def test_a_kernel_over_rest(
