@@ -243,6 +243,11 @@ class Demand:
         return self._refill
 
     @property
+    def last_start(self) -> float:
+        """When it was last started; before that, since when it is watched."""
+        return self._arrivals[-1] if self._arrivals else self.born
+
+    @property
     def dispersion(self) -> float:
         """Variance by mean of the starts within one refill time, around what was expected."""
         found = (self._scatter + _PRIOR_DISPERSION * _PRIOR_MASS) / (self._mass + _PRIOR_MASS)
