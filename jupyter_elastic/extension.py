@@ -24,6 +24,7 @@ from .api.handlers import routes
 from .errors import ElasticError, Opening, Unsupported
 from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
+from .kernels.poolsettings import ElasticPool
 from .kernels.service import ElasticService
 from .kernels.sessions import ElasticSessionMixin
 from .kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
@@ -50,7 +51,7 @@ class ElasticExtension(ExtensionApp):
     description = "Pooled, resizable kernels."
     version = __version__
     load_other_extensions = True
-    classes = [ElasticKernels, ElasticLocal, ElasticKubernetes]
+    classes = [ElasticKernels, ElasticPool, ElasticLocal, ElasticKubernetes]
 
     @default("config_file_name")
     def _default_config_file_name(self) -> str:

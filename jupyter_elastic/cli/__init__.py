@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ElasticError
-from . import convert, crds, doctor, kernels, kernelspecs, pool, templates
+from . import controller, convert, crds, doctor, kernels, kernelspecs, pool, templates
 from .context import Context, RequiresNoService
 
 FAILED = 1
@@ -86,6 +86,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (templates, kernels, pool, doctor, kernelspecs, crds, convert):
+    for module in (templates, kernels, pool, controller, doctor, kernelspecs, crds, convert):
         module.add_commands(commands, common)
     return top
