@@ -122,7 +122,7 @@ cluster-down: $(VENV)/.dev ## End it; nothing of it stays
 soak: $(VENV)/.dev ## Repeat the fault tests (SOAK=10 times)
 	for run in $$(seq $(SOAK)); do \
 	  echo "== soak $$run of $(SOAK)"; \
-	  $(PYTEST) $(BIN)/python -m pytest -q -m fault $(TESTS); \
+	  $(PYTEST) JUPYTER_ELASTIC_SOAK=1 $(BIN)/python -m pytest -q -m fault $(TESTS); \
 	done
 
 .PHONY: bench

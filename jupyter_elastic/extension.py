@@ -25,6 +25,7 @@ from .api.jupyter import jupyter_routes
 from .errors import ElasticError, Opening, Unsupported
 from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
+from .kernels.poolsettings import ElasticPool
 from .kernels.service import ElasticService
 from .kernels.sessions import ElasticSessionMixin
 from .kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
@@ -54,7 +55,7 @@ class ElasticExtension(ExtensionApp):
     description = "Pooled, resizable kernels."
     version = __version__
     load_other_extensions = True
-    classes = [ElasticKernels, ElasticLocal, ElasticKubernetes]
+    classes = [ElasticKernels, ElasticPool, ElasticLocal, ElasticKubernetes]
 
     @default("config_file_name")
     def _default_config_file_name(self) -> str:

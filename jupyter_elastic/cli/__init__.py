@@ -14,7 +14,17 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ElasticError
-from . import convert, crds, doctor, kernels, kernelspecs, pool, simulate, templates
+from . import (
+    controller,
+    convert,
+    crds,
+    doctor,
+    kernels,
+    kernelspecs,
+    pool,
+    simulate,
+    templates,
+)
 from .context import Context, RequiresNoService
 
 FAILED = 1
@@ -86,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for module in (templates, kernels, pool, simulate, doctor, kernelspecs, crds, convert):
+    modules = (
+        templates, kernels, pool, simulate, controller, doctor, kernelspecs, crds, convert
+    )  # fmt: skip
+    for module in modules:
         module.add_commands(commands, common)
     return top

@@ -33,6 +33,7 @@ from ..pool.controller import PoolController
 from ..resources import Resources
 from ..templates import Machine, TemplateStore, resolve_wish
 from .launcher import Launcher
+from .poolsettings import ElasticPool
 from .progress import STARTING_PHASES
 from .settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from .takeover import Takeover
@@ -94,9 +95,15 @@ class ElasticService:
             log=self.log,
         )
         self.launcher = Launcher(self.cluster, start_timeout=settings.start_timeout, log=self.log)
+        pool = ElasticPool(config=settings.config)
         self.controller = PoolController(
-            self.cluster, self.templates.all, refill_delay=settings.refill_delay, log=self.log
+            self.cluster,
+            self.templates.all,
+            refill_delay=settings.refill_delay,
+            pace=pool.pace(),
+            log=self.log,
         )
+        self.controller.owners_shown = pool.metrics_owners
         self.takeover = Takeover(
             self.cluster,
             self.launcher,

@@ -95,7 +95,7 @@ class PoolController:
         self._goals: dict[str, Goal] = {}
         self._sizes: dict[str, int] = {}
         self._held_until = -math.inf
-        self._heard_at = -math.inf
+        self._heard_at = self._turned_at = monotonic()
         self._synced = False
         self._lease_lost = asyncio.Event()
         self._rows: tuple[PoolRow, ...] | None = None
@@ -122,6 +122,7 @@ class PoolController:
     def start(self) -> None:
         """Begin to keep the pool. Idempotent."""
         if not self._tasks:
+            self._heard_at = self._turned_at = self.monotonic()
             metrics.POOL.add(self)
             self._dispose = self.cluster.subscribe(self._on_change)
             self._tasks = [
@@ -161,6 +162,11 @@ class PoolController:
     def silent_for(self) -> float:
         """Seconds since the loop that contends for the lease got an answer, whatever it was."""
         return self.monotonic() - self._heard_at
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds since that loop last turned, with an answer or without."""
+        return self.monotonic() - self._turned_at
 
     @property
     def messages(self) -> dict[str, str]:
@@ -212,6 +218,7 @@ class PoolController:
             except Exception:
                 held = False
                 self.log.exception("The pool cannot be looked after, trying again")
+            self._turned_at = self.monotonic()
             self._take_turn(held, asked)
             valid, look = self.cluster.lease_valid, self.cluster.lease_look
             await self._until_lease(min(LEASE_PERIOD, valid / 2) if held else look)

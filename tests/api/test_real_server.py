@@ -162,8 +162,9 @@ async def test_a_stranger_is_refused_in_front_of_jupyters_handlers(
 
 
 async def test_a_kernel_over_rest(
-    real: Any, told: list[dict[str, Any]], jp_serverapp: ServerApp
-) -> None:
+    real: Any, told: list[dict[str, Any]], jp_serverapp: ServerApp,
+    http_server_client: Any, jp_auth_header: Any, jp_base_url: str,
+) -> None:  # fmt: skip
     settings = jp_serverapp.web_app.settings
     await until(lambda: isinstance(settings["elastic_service"], ElasticService))
 
@@ -188,6 +189,10 @@ async def test_a_kernel_over_rest(
     assert kernel["start"] == "warm"
     assert kernel["attached"] is True
     assert kernel["actual"]["memory"] == "128Mi"
+    where = url_path_join(jp_base_url, "metrics")
+    metrics = (await http_server_client.fetch(where, headers=jp_auth_header)).body.decode()
+    assert 'jupyter_elastic_kernel_starts_total{start="warm",template="small"}' in metrics
+    assert 'jupyter_elastic_kernels{phase="Running",template="small"} 1.0' in metrics
     usage = await real("GET", f"{one}/usage", "Usage")
     assert usage["memory_limit"] == 128 * MIB
     assert usage["cpu_limit"] == 1

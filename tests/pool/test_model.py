@@ -8,6 +8,7 @@ import os
 import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,6 +22,7 @@ from .model_cluster import BURST, LEASE, RATE, ModelCluster, World, kill
 from .virtual_time import VirtualLoop
 
 SOAK = bool(os.environ.get("JUPYTER_ELASTIC_SOAK"))
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800 if SOAK else 120)]
 PACE = Pace(rate=RATE, burst=BURST, at_once=3, warming_grace=60, scale_down_after=60)
 NAMES = st.sampled_from(["a", "b", "c"])
 PATIENCE = 60 + 1.2 * MAX_BACKOFF + 120
@@ -248,9 +250,9 @@ class PoolUnderAttack(RuleBasedStateMachine):
 
 
 PoolUnderAttack.TestCase.settings = settings(
-    max_examples=1500 if SOAK else 50,
-    stateful_step_count=80 if SOAK else 30,
-    derandomize=not SOAK,
+    max_examples=500 if SOAK else 50,
+    stateful_step_count=60 if SOAK else 30,
+    derandomize=not SOAK,  # `make soak` tells other stories each time
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -141,7 +141,7 @@ async def test_who_lost_the_lease_stops_acting_before_others_begin(stage: Stage)
     stage.world.leases["pool"].holder = "somebody else"
     await stage.until(lambda: not stage.controllers[0].leading, 6)
     made = stage.world.creations["a"]
-    await asyncio.sleep(3)
+    await asyncio.sleep(8)
     assert stage.world.creations["a"] <= made + 1  # the one that was on its way
 
 
