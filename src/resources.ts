@@ -136,3 +136,16 @@ export function showValue(value: IResourceValue): string {
 export function showResources(resources: IResources): string {
   return showValue(toValue(resources));
 }
+
+/** What was asked for, as far as it was said: "2 CPU · 4 GiB". */
+export function showWish(wish: IResourceWish): string {
+  const cpu = wish.cpu ? parseCpu(wish.cpu) : null;
+  const memory = wish.memory ? parseMemory(wish.memory) : null;
+  return [
+    cpu === null ? '' : `${showCores(cpu)} CPU`,
+    memory === null ? '' : showMemory(memory),
+    wish.gpu?.count ? `${wish.gpu.count} × ${wish.gpu.kind}` : ''
+  ]
+    .filter(Boolean)
+    .join(' · ');
+}

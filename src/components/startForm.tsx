@@ -14,6 +14,7 @@ import {
   IResourceValue,
   rememberedValue,
   showValue,
+  showWish,
   toWish
 } from '../resources';
 import { Notice } from './notice';
@@ -80,10 +81,9 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       </>
     );
   }
-  const value =
-    wanted ??
-    rememberedValue(template.resources, props.remembered.wish(template.name)) ??
-    defaults(template.resources);
+  const last = props.remembered.wish(template.name);
+  const again = rememberedValue(template.resources, last);
+  const value = wanted ?? again ?? defaults(template.resources);
   const badge = warmBadge(template, trans, props.remembered);
   const start = (chosenValue: IResourceValue): void => {
     const resources = toWish(chosenValue);
@@ -149,6 +149,14 @@ export function StartForm(props: IStartFormProps): JSX.Element {
           </span>
         )}
       </div>
+      {last && !again && !wanted && (
+        <div className="jp-Elastic-hint">
+          {trans.__(
+            'Last time you had %1. That is no longer offered; these are the defaults.',
+            showWish(last)
+          )}
+        </div>
+      )}
       <ResourceForm
         key={template.name}
         offer={template.resources}

@@ -68,6 +68,7 @@ describe('StartForm', () => {
     expect(props.onStart).toHaveBeenLastCalledWith({ template: 'big', resources });
     const select = screen.getByRole('combobox', { name: 'Template' });
     fireEvent.change(select, { target: { value: 'py' } });
+    expect(screen.getByText(/^Last time you had 99 CPU · 2 GiB\. /)).toBeTruthy();
     fireEvent.click(start());
     expect(props.onStart).toHaveBeenLastCalledWith({
       template: 'py',
