@@ -35,7 +35,8 @@ client: {pid: int, start_ticks: int}|absent}``
     ``inherit`` true lays ``env`` over the agent's own environment; false: ``env`` is the whole
     environment. The pod's own variables (``JUPYTER_ELASTIC_POD``, ``JUPYTER_ELASTIC_KERNEL_ID``,
     ``CUDA_VISIBLE_DEVICES`` from ``gpu``) are added and ``JPY_PARENT_PID`` is dropped either way.
-    ``cwd: null``: the kernel's ``HOME``.
+    ``cwd: null``: the kernel's ``HOME``, which is made where it is missing; if it cannot be, the
+    agent's own directory.
     ``client`` names the process the kernel belongs to, where the agent can see it (local cluster):
     once that process is gone the pod ends as well (``ClientGone``), as a plain kernel does.
     ``start_ticks`` is field 22 of its ``/proc/PID/stat``; it tells the process from a later one

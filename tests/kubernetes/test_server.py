@@ -48,6 +48,26 @@ def test_a_warm_start_a_resize_and_a_stop(desk: Desk) -> None:
     asyncio.run(scenario())
 
 
+def test_a_home_on_a_fresh_volume(desk: Desk) -> None:
+    """docs/kubernetes.md has such a template; its first kernel comes before anybody's files."""
+
+    async def scenario() -> None:
+        kube = desk.kube
+        volumes = [*kube.volumes, {"name": "team", "emptyDir": {}}]
+        mounts = [*kube.mounts, {"name": "team", "mountPath": "/srv/team"}]
+        pod = desk.pod_options(
+            volumes=volumes, volumeMounts=mounts, fsGroup=1000, rootDir={"mountPath": "/srv/team"}
+        )
+        desk.offer("team", env={"HOME": "/srv/team/home"}, pod=pod)
+        async with desk.server() as server:
+            made = await server.request("POST", "/api/kernels", {"name": "team"})
+            channel = await server.connect(made["id"])
+            assert await channel.execute("import os; os.getcwd()") == "'/srv/team/home'"
+            assert await channel.execute("open('a', 'w').write('kept')") == "4"
+
+    asyncio.run(scenario())
+
+
 def apply_kernel(desk: Desk, **spec: object) -> str:
     """As ``kubectl apply`` of a Kernel."""
     kernel_id = str(uuid.uuid4())
