@@ -9,8 +9,9 @@ Reply    ``{"v": 1, "id": str, "ok": true, ...fields}``
          ``{"v": 1, "id": str, "ok": false, "reason": str, "message": str}``
 Event    ``{"v": 1, "event": str, ...fields}`` to every peer whose ``hello`` asked for events
 
-A server speaks with agents of its own protocol version and of the one before it. Unknown fields
-are ignored; an unknown ``op`` is answered with reason ``UnknownOperation``.
+A server speaks with agents of its own protocol version and of the one before it: ``OLDEST`` until
+``hello`` told what the agent knows, then the newest that both do. Unknown fields are ignored; an
+unknown ``op`` is answered with reason ``UnknownOperation``.
 
 Operations
 ----------

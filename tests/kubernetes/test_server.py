@@ -13,6 +13,7 @@ import yaml
 from jupyter_elastic.cluster.kubernetes.shipped import disruption_budget
 
 from ..server.tools import eventually, kernel, start, warm
+from ..server.upgrade import NEWER, begin, go_on, older
 from ..testcluster.api import ApiFailure
 from ..testcluster.world import Kube
 from .desk import KERNELS, Desk, home_directory
@@ -186,5 +187,19 @@ def test_emptying_a_node_does_not_take_kernels_away(desk: Desk) -> None:
                 return spare not in {p["metadata"]["name"] for p in desk.pods()}
 
             await eventually(gone, "the pod of the pool is gone", 30)
+
+    asyncio.run(scenario())
+
+
+def test_kernels_of_the_previous_protocol_go_on_under_a_newer_server(desk: Desk) -> None:
+    async def scenario() -> None:
+        desk.offer()
+        async with desk.server(older(desk.home / "older")) as server:
+            kernel_id = await begin(server)
+        async with desk.server(NEWER) as server:
+            await go_on(server, kernel_id)
+        maps = desk.kube.admin.get(f"/api/v1/namespaces/{desk.namespace}/configmaps")["items"]
+        names = [one["metadata"]["name"] for one in maps]
+        assert len([one for one in names if one.startswith("jupyter-elastic-agent-")]) == 2
 
     asyncio.run(scenario())
