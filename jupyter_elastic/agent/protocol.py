@@ -9,8 +9,9 @@ Reply    ``{"v": 1, "id": str, "ok": true, ...fields}``
          ``{"v": 1, "id": str, "ok": false, "reason": str, "message": str}``
 Event    ``{"v": 1, "event": str, ...fields}`` to every peer whose ``hello`` asked for events
 
-A server speaks with agents of its own protocol version and of the one before it. Unknown fields
-are ignored; an unknown ``op`` is answered with reason ``UnknownOperation``.
+A server speaks with agents of its own protocol version and of the one before it: ``OLDEST`` until
+``hello`` told what the agent knows, then the newest that both do. Unknown fields are ignored; an
+unknown ``op`` is answered with reason ``UnknownOperation``.
 
 Operations
 ----------
@@ -35,7 +36,8 @@ client: {pid: int, start_ticks: int}|absent}``
     ``inherit`` true lays ``env`` over the agent's own environment; false: ``env`` is the whole
     environment. The pod's own variables (``JUPYTER_ELASTIC_POD``, ``JUPYTER_ELASTIC_KERNEL_ID``,
     ``CUDA_VISIBLE_DEVICES`` from ``gpu``) are added and ``JPY_PARENT_PID`` is dropped either way.
-    ``cwd: null``: the kernel's ``HOME``.
+    ``cwd: null``: the kernel's ``HOME``, which is made where it is missing; if it cannot be, the
+    agent's own directory.
     ``client`` names the process the kernel belongs to, where the agent can see it (local cluster):
     once that process is gone the pod ends as well (``ClientGone``), as a plain kernel does.
     ``start_ticks`` is field 22 of its ``/proc/PID/stat``; it tells the process from a later one

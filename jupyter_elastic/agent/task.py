@@ -1,4 +1,4 @@
-"""What a kernel is to be: the checked form of a ``start`` request. Pure, but for the folder."""
+"""What a kernel is to be: the checked form of a ``start`` request. Pure, but for folders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import Any, Dict, Optional
 
 from .control import Refused
+from .home import make_home
 
 
 def substitute(word: str, context: Dict[str, str]) -> str:
@@ -16,16 +17,28 @@ def substitute(word: str, context: Dict[str, str]) -> str:
 
 
 def find_cwd(task: Dict[str, Any], env: Dict[str, str]) -> str:
-    """The folder a kernel with this task and environment works in. Raises Refused."""
-    cwd = task["cwd"] or env.get("HOME") or os.getcwd()
+    """The folder a kernel with this task and environment works in. Raises Refused.
+
+    A folder that somebody asked for must be there. Without one it is ``HOME``, which is made where
+    it is missing, else where the agent began, which is where the image begins.
+    """
+    cwd = task["cwd"]
+    if not cwd:
+        make_home(env)
+        ways = (env.get("HOME") or "", os.getcwd())
+        cwd = next((way for way in ways if _can_enter(way)), ways[-1])
     if not isinstance(cwd, str):
         raise Refused("BadRequest", "cwd must be a string.")
-    if not (os.path.isdir(cwd) and os.access(cwd, os.X_OK)):
+    if not _can_enter(cwd):
         raise Refused(
             "BadWorkingDirectory",
             f"The working directory {cwd} does not exist or cannot be entered.",
         )
     return cwd
+
+
+def _can_enter(folder: str) -> bool:
+    return os.path.isdir(folder) and os.access(folder, os.X_OK)
 
 
 def check_env(env: Any) -> None:

@@ -22,6 +22,7 @@ import sys
 from typing import Any, Dict, List, NoReturn, Optional
 
 from . import birth, identity, processes
+from .home import make_home
 from .link import Link, Message
 from .state import write_status
 
@@ -77,6 +78,9 @@ class Zygote:
         signal.set_wakeup_fd(self.wake_out, warn_on_full_buffer=False)
         birth.redirect_input()
         warnings = self.join_cgroup()
+        if self.config["init"] and (failure := make_home(os.environ)):
+            # Before IPython is imported: without a HOME it keeps a profile for this process alone.
+            warnings.append(f"{failure} Kernels that would start there start in {os.getcwd()}.")
         if self.python:
             warnings += self.preload()
         gc.collect()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..api.views import kernel_view
 from ..errors import BadRequest, ElasticError, UnknownKernel
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     """Add ``kernels`` and what can be done with them; alone it lists them."""
     kernels = commands.add_parser("kernels", parents=[common], help="my kernels")
-    kernels.set_defaults(run=show)
+    _add_owner(kernels)
+    _add_all_owners(kernels)
+    kernels.set_defaults(run=show, wrong_usage=_whose_kernels)
     actions = kernels.add_subparsers(metavar="ACTION")
 
     # The options of the parent come again, without a default: what was given there stays.
     again = _without_defaults()
-    again.add_argument(
-        "--owner", metavar="NAME", help="whose kernels, where you look after those of others"
-    )
+    _add_owner(again)
     listing = actions.add_parser("list", parents=[again], help="list them (what is done alone)")
-    listing.add_argument("--all-owners", action="store_true", help="everybody's")
+    _add_all_owners(listing, default=argparse.SUPPRESS)
     listing.set_defaults(run=show)
 
     starting = actions.add_parser("start", parents=[again], help="start one")
@@ -43,7 +43,7 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         help="return when the kernel answers (default), or as soon as its start began",
     )
     starting.add_argument("--kernel-id", metavar="UUID", help="the id it shall have")
-    starting.set_defaults(run=start)
+    starting.set_defaults(run=start, wrong_usage=_everybodys)
 
     resizing = actions.add_parser("resize", parents=[again], help="change a running one")
     resizing.add_argument("kernel", metavar="ID", help="the id, or its beginning")
@@ -62,6 +62,18 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     stopping.set_defaults(run=stop, wrong_usage=_which_kernels)
 
 
+def _add_owner(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--owner", metavar="NAME", help="whose kernels, where you look after those of others"
+    )
+
+
+def _add_all_owners(parser: argparse.ArgumentParser, **options: Any) -> None:
+    parser.add_argument(
+        "--all-owners", action="store_true", help="list everybody's kernels", **options
+    )
+
+
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", metavar="CORES", help='such as "2" or "500m"')
     parser.add_argument("--memory", metavar="SIZE", help='such as "4Gi" or "512Mi"')
@@ -75,13 +87,29 @@ def _without_defaults() -> argparse.ArgumentParser:
     return again
 
 
+def _whose_kernels(arguments: argparse.Namespace) -> str:
+    if arguments.all_owners and arguments.owner:
+        return "--owner and --all-owners exclude each other"
+    return ""
+
+
+def _everybodys(arguments: argparse.Namespace) -> str:
+    if arguments.all_owners:
+        return "--all-owners only lists; name one owner with --owner"
+    return ""
+
+
 def _nothing_to_change(arguments: argparse.Namespace) -> str:
+    if wrong := _everybodys(arguments):
+        return wrong
     if arguments.cpu is None and arguments.memory is None and arguments.gpu is None:
         return "nothing to change was given; add --cpu, --memory or both"
     return ""
 
 
 def _which_kernels(arguments: argparse.Namespace) -> str:
+    if wrong := _everybodys(arguments):
+        return wrong
     if bool(arguments.kernels) == arguments.all:
         return "name the ids of kernels, or write --all"
     return ""
@@ -89,7 +117,7 @@ def _which_kernels(arguments: argparse.Namespace) -> str:
 
 async def show(context: Context, service: ElasticService) -> int:
     """List my kernels, newest first."""
-    everybody = getattr(context.arguments, "all_owners", False)
+    everybody = bool(context.arguments.all_owners)
     owner = None if everybody else service.owner
     views = [kernel_view(service, kernel) for kernel in service.kernels_of(owner)]
     if context.json:

@@ -149,7 +149,7 @@ async def _in_background(context: Context, service: ElasticService, draft: Kerne
     """
     arguments = context.arguments
     command = [sys.executable, "-m", "jupyter_elastic.cli", "kernels", "start", draft.template]
-    command += ["--kernel-id", draft.kernel_id, "--json"]
+    command += ["--kernel-id", draft.kernel_id, f"--owner={draft.owner}", "--json"]
     for option in ("cpu", "memory", "gpu", "name", "config"):
         value = getattr(arguments, option)
         if value:

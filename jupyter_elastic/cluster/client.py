@@ -85,6 +85,8 @@ class AgentClient:
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._listeners: list[EventListener] = []
         self._closed: errors.ElasticError | None = None
+        self._version = protocol.OLDEST
+        """What is spoken until the agent said what it knows; every agent we speak with knows it."""
         self._socket = socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         # The same after a reconnection, so that the agent's events go on reaching us.
@@ -122,7 +124,7 @@ class AgentClient:
         if self._closed is not None:
             raise self._closed
         request_id = str(next(self._ids))
-        message = {**fields, "v": protocol.VERSION, "id": request_id, "op": op}
+        message = {**fields, "v": self._version, "id": request_id, "op": op}
         body = json.dumps(message).encode()
         if len(body) > protocol.MAX_MESSAGE:
             raise errors.BadRequest(
@@ -172,13 +174,14 @@ class AgentClient:
 
     async def _greet(self) -> dict[str, Any]:
         reply = await self.call(protocol.HELLO, timeout=30, events=True)
-        spoken = reply.get("protocol", protocol.VERSION)
+        spoken = reply.get("protocol", protocol.OLDEST)
         if not isinstance(spoken, int) or spoken < protocol.OLDEST:
             raise errors.Unsupported(
                 f"The agent of pod {self.pod} speaks protocol {spoken}; this server knows"
                 f" {protocol.OLDEST} to {protocol.VERSION}.",
                 "Stop the kernel and start a new one.",
             )
+        self._version = min(protocol.VERSION, spoken)
         return reply
 
     async def _read(self) -> None:

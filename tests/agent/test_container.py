@@ -14,7 +14,7 @@ import pytest
 from jupyter_elastic.agent import processes
 from jupyter_elastic.agent.cgroup import own_cgroup
 
-from .pod import Pod, until
+from .pod import AgentError, Pod, until
 
 MakePod = Callable[..., Pod]
 
@@ -140,3 +140,40 @@ def test_finding_a_containers_own_group(
     second = own_cgroup(str(two))
     assert second is not None
     assert (second.version, second.memory_limit(), second.cpu_limit()) == (2, 200, None)
+
+
+def test_a_home_that_is_missing_is_made(make_pod: MakePod, tmp_path: Path) -> None:
+    """As on a fresh volume; the kernel then has a profile and a history like any other."""
+    home = tmp_path / "volume" / "home"
+    env = {name: os.environ[name] for name in os.environ if not name.startswith(("PYTHON", "IPY"))}
+    env["HOME"] = str(home)
+    pod = make_pod(init=True, env=env)
+    assert pod.call("hello")["warnings"] == []
+    with pod.client(pod.start(cwd=None)["connection"]) as client:
+        assert client.run("import os; os.getcwd()") == repr(str(home))
+        assert client.run("get_ipython().ipython_dir") == repr(str(home / ".ipython"))
+        home.rename(tmp_path / "gone")  # the next kernel is to have one as well
+    with pod.client(pod.call("restart")["connection"]) as client:
+        # IPython may complain first, about its history.
+        assert client.run("import os; os.getcwd()").endswith(repr(str(home)))
+
+
+def test_a_home_that_cannot_be_made_is_said_and_the_image_has_a_folder(
+    make_pod: MakePod, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    home = str(tmp_path / "file" / "home")
+    pod = make_pod(init=True, env={**os.environ, "HOME": home})
+    [warning] = pod.call("hello")["warnings"]
+    assert home in warning
+    assert str(pod.cwd) in warning
+    with pod.client(pod.start(cwd=None)["connection"]) as client:
+        assert client.run("import os; os.getcwd()") == repr(str(pod.cwd))
+
+
+def test_a_folder_that_was_asked_for_is_never_made(make_pod: MakePod, tmp_path: Path) -> None:
+    pod = make_pod(init=True)
+    with pytest.raises(AgentError) as failure:
+        pod.start(cwd=str(tmp_path / "wished"))
+    assert failure.value.reason == "BadWorkingDirectory"
+    assert not (tmp_path / "wished").exists()

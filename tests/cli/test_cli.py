@@ -151,6 +151,9 @@ def test_what_others_wrote_cannot_command_the_terminal(
         (["kernels", "stop"], "--all"),
         (["kernels", "stop", "abc", "--all"], "--all"),
         (["kernels", "start"], "TEMPLATE"),
+        (["kernels", "--all-owners", "stop", "--all"], "--all-owners"),
+        (["kernels", "list", "--all-owners", "--owner", "bob"], "--owner"),
+        (["kernels", "--all-owners", "--owner", "bob"], "--owner"),
         (["nonsense"], "nonsense"),
         (["pool", "--config", "/nowhere/x.py"], "/nowhere/x.py"),
         (["kernelspecs", "install", "--user", "--sys-prefix"], "not allowed"),
@@ -285,6 +288,32 @@ def test_somebody_elses_kernels_are_not_there(cli: Cli) -> None:
     cli.run("kernels", "stop", "--all")
     cli.config.write_text(ours)
     assert [kernel["kernel_id"] for kernel in cli.kernels()] == [kernel_id]
+
+
+@pytest.mark.parametrize("wait", ["--wait", "--no-wait"])
+@pytest.mark.parametrize("before", [True, False], ids=["before the verb", "after it"])
+def test_a_kernel_of_another_owner(cli: Cli, wait: str, before: bool) -> None:
+    whose = ("--owner", "bob")
+    verb = (*whose, "start") if before else ("start", *whose)
+    kernel_id = cli.json("kernels", *verb, "small", wait)["kernel_id"]
+    assert cli.kernels() == []
+
+    def bobs() -> list[dict[str, Any]]:
+        kernels: list[dict[str, Any]] = cli.json("kernels", *whose)["kernels"]
+        return kernels
+
+    until(lambda: [kernel["phase"] for kernel in bobs()] == ["Running"])
+    assert [(kernel["kernel_id"], kernel["owner"]) for kernel in bobs()] == [(kernel_id, "bob")]
+    cli.run("kernels", "resize", kernel_id[:6], "--memory", "300Mi", status=1)
+    cli.run("kernels", "resize", kernel_id[:6], "--memory", "300Mi", *whose)
+    for words in (("--all-owners",), ("list", "--all-owners"), ("--all-owners", "list")):
+        header, line = cli.run("kernels", *words).splitlines()
+        assert "OWNER" in header
+        assert "bob" in line
+    cli.run("kernels", "stop", "--all")
+    assert bobs(), "not mine"
+    cli.run("kernels", *whose, "stop", "--all")
+    assert bobs() == []
 
 
 # -- doctor --------------------------------------------------------------------------------

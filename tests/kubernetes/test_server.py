@@ -20,6 +20,7 @@ from jupyter_elastic.cluster.kubernetes.shipped import disruption_budget
 from jupyter_elastic.resources import parse_cpu, parse_memory
 
 from ..server.tools import eventually, kernel, start, warm
+from ..server.upgrade import NEWER, begin, go_on, older
 from ..testcluster.api import ApiFailure
 from ..testcluster.world import Kube
 from .desk import KERNELS, Desk, home_directory
@@ -85,6 +86,26 @@ def test_a_pods_status_from_inside(desk: Desk) -> None:
             assert status["cpu"]["limit"] == parse_cpu(view["actual"]["cpu"]) / 1000
             assert 0 < status["memory"]["now"] < status["memory"]["limit"]
             assert status["limits_by"].startswith("cgroup-v")
+
+    asyncio.run(scenario())
+
+
+def test_a_home_on_a_fresh_volume(desk: Desk) -> None:
+    """docs/kubernetes.md has such a template; its first kernel comes before anybody's files."""
+
+    async def scenario() -> None:
+        kube = desk.kube
+        volumes = [*kube.volumes, {"name": "team", "emptyDir": {}}]
+        mounts = [*kube.mounts, {"name": "team", "mountPath": "/srv/team"}]
+        pod = desk.pod_options(
+            volumes=volumes, volumeMounts=mounts, fsGroup=1000, rootDir={"mountPath": "/srv/team"}
+        )
+        desk.offer("team", env={"HOME": "/srv/team/home"}, pod=pod)
+        async with desk.server() as server:
+            made = await server.request("POST", "/api/kernels", {"name": "team"})
+            channel = await server.connect(made["id"])
+            assert await channel.execute("import os; os.getcwd()") == "'/srv/team/home'"
+            assert await channel.execute("open('a', 'w').write('kept')") == "4"
 
     asyncio.run(scenario())
 
@@ -207,5 +228,19 @@ def test_emptying_a_node_does_not_take_kernels_away(desk: Desk) -> None:
                 return spare not in {p["metadata"]["name"] for p in desk.pods()}
 
             await eventually(gone, "the pod of the pool is gone", 30)
+
+    asyncio.run(scenario())
+
+
+def test_kernels_of_the_previous_protocol_go_on_under_a_newer_server(desk: Desk) -> None:
+    async def scenario() -> None:
+        desk.offer()
+        async with desk.server(older(desk.home / "older")) as server:
+            kernel_id = await begin(server)
+        async with desk.server(NEWER) as server:
+            await go_on(server, kernel_id)
+        maps = desk.kube.admin.get(f"/api/v1/namespaces/{desk.namespace}/configmaps")["items"]
+        names = [one["metadata"]["name"] for one in maps]
+        assert len([one for one in names if one.startswith("jupyter-elastic-agent-")]) == 2
 
     asyncio.run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from jupyter_elastic.cli import parser
 from jupyter_elastic.templates.machine import Machine
 from jupyter_elastic.templates.objects import KIND, read_template
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"\bjupyter elastic( [^`|>#\n\\]+)")
 LINK = re.compile(r"\]\(([^)\s]*)\)")
 
 
@@ -61,3 +64,27 @@ def test_images_of_examples_are_nobodys(page: Path) -> None:
         if language == "yaml":
             for image in re.findall(r"image: (\S+)", text):
                 assert image.startswith("registry.example/"), f"{page.name}: {image}"
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command of ours, in blocks as they are typed; in sentences it may lack arguments."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for language, block in FENCE.findall(text):
+            if language in ("sh", "console"):
+                yield from ((page.name, words.strip()) for words in COMMAND.findall(block))
+        for code in re.findall(r"`([^`]+)`", FENCE.sub("", text)):
+            for words in COMMAND.findall(" ".join(code.split())):
+                yield page.name, words.strip() if " -" in words else f"{words.strip()} --help"
+
+
+@pytest.mark.parametrize(("page", "words"), sorted(set(commands())))
+def test_a_command_in_the_docs_is_one(page: str, words: str) -> None:
+    if words.endswith("--help"):
+        with pytest.raises(SystemExit) as end:
+            parser().parse_args(shlex.split(words))
+        assert end.value.code == 0, f"{page}: {words}"
+        return
+    arguments = parser().parse_args(shlex.split(words))
+    wrong = getattr(arguments, "wrong_usage", lambda _: "")(arguments)
+    assert not wrong, f"{page}: {words}"
