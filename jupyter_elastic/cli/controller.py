@@ -105,7 +105,7 @@ class Health:
     """What probes ask. Alive: a new process would do no better. Ready: the cluster answers."""
 
     def __init__(self, service: ElasticService) -> None:
-        self._controller = service.controller
+        self._term = service.controller.term
         self.is_open = False
         self.trouble = "The cluster is being opened."
 
@@ -138,14 +138,14 @@ class Health:
 
     def is_alive(self) -> str:
         """What is wrong; empty when nothing is."""
-        stuck = self._controller.stuck_for if self.is_open else 0.0
+        stuck = self._term.stuck_for if self.is_open else 0.0
         return f"Nothing has moved for {stuck:.0f} s." if stuck > STUCK else ""
 
     def is_ready(self) -> str:
         """What is wrong; empty when nothing is."""
         if not self.is_open:
             return self.trouble
-        silent = self._controller.silent_for
+        silent = self._term.silent_for
         return f"The cluster has not answered for {silent:.0f} s." if silent > SILENT else ""
 
 

@@ -5,8 +5,9 @@ every other process's controller stands by and takes over within seconds. It hol
 must survive: what is there is read from the cluster each time, and what it remembers only keeps it
 from doing things twice, or too fast.
 
-The parts: :mod:`.planner` decides (pure), :mod:`.actor` carries out, :mod:`.goals`,
-:mod:`.expectations`, :mod:`.bucket`, :mod:`.troubles` are what they need to remember.
+The parts: :mod:`.term` says whether it is us who act, :mod:`.planner` decides (pure),
+:mod:`.actor` carries out; :mod:`.goals`, :mod:`.expectations`, :mod:`.bucket` and :mod:`.troubles`
+are what they need to remember.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from .. import metrics
 from ..cluster.base import Change, Cluster
@@ -28,12 +28,11 @@ from .actor import Actor, Pace
 from .expectations import Expectations
 from .goals import Goal, Stabiliser
 from .planner import Delete, Want, plan
+from .term import Term, event_or_timeout
 from .troubles import RESYNC as RESYNC
 from .troubles import Troubles
 
 LEASE = "pool"
-LEASE_PERIOD = 5.0
-"""Seconds between renewals of the lease, at most; the port asks for less than 10."""
 LOOK = 5.0
 """Seconds after which the pool is looked at though nothing happened."""
 REPORT_PERIOD = 5.0
@@ -94,10 +93,7 @@ class PoolController:
         self._steady = Stabiliser(self.pace.scale_down_after)
         self._goals: dict[str, Goal] = {}
         self._sizes: dict[str, int] = {}
-        self._held_until = -math.inf
-        self._heard_at = self._turned_at = monotonic()
         self._synced = False
-        self._lease_lost = asyncio.Event()
         self._rows: tuple[PoolRow, ...] | None = None
         self._reported = -math.inf
         self._wake = asyncio.Event()
@@ -105,6 +101,10 @@ class PoolController:
         self._more_in: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._dispose: Callable[[], None] | None = None
+        self.term = Term(
+            cluster, lease, self._begin_term, monotonic=monotonic, rng=self._rng, log=self.log
+        )
+        """Whether it is us who act; and how the lease is."""
         self.expect = Expectations()
         self._actor = Actor(
             cluster,
@@ -122,11 +122,10 @@ class PoolController:
     def start(self) -> None:
         """Begin to keep the pool. Idempotent."""
         if not self._tasks:
-            self._heard_at = self._turned_at = self.monotonic()
             metrics.POOL.add(self)
             self._dispose = self.cluster.subscribe(self._on_change)
             self._tasks = [
-                asyncio.create_task(self._contend(), name="elastic-pool-lease"),
+                asyncio.create_task(self.term.run(), name="elastic-pool-lease"),
                 asyncio.create_task(self._run(), name="elastic-pool"),
             ]
 
@@ -141,12 +140,7 @@ class PoolController:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._actor.close()
-            if self.leading:
-                self._held_until = -math.inf
-                try:
-                    await self.cluster.release_lease(self.lease)
-                except ElasticError as error:
-                    self.log.warning("The lease could not be given up and runs out: %s", error)
+            await self.term.give_up()
             metrics.POOL.remove(self)
 
     def wake(self) -> None:
@@ -156,17 +150,7 @@ class PoolController:
     @property
     def leading(self) -> bool:
         """Whether this process keeps the pool now. Ends by itself when the lease may have."""
-        return self.monotonic() < self._held_until
-
-    @property
-    def silent_for(self) -> float:
-        """Seconds since the loop that contends for the lease got an answer, whatever it was."""
-        return self.monotonic() - self._heard_at
-
-    @property
-    def stuck_for(self) -> float:
-        """Seconds since that loop last turned, with an answer or without."""
-        return self.monotonic() - self._turned_at
+        return self.term.leading
 
     @property
     def messages(self) -> dict[str, str]:
@@ -198,45 +182,10 @@ class PoolController:
         left = {name: self._troubles.left(name, now) for name in self.templates()}
         return {name: seconds for name, seconds in left.items() if seconds}
 
-    # -- the lease -------------------------------------------------------------------------
-
-    async def _contend(self) -> None:
-        """Hold the lease, or be there when it is free. A loop of its own: acting takes time."""
-        failing = False
-        while True:
-            asked = self.monotonic()
-            try:
-                held = await self.cluster.acquire_lease(self.lease)
-                self._heard_at = self.monotonic()
-                failing = False
-            except ElasticError as error:
-                # Whether we still hold the lease is not known: another may act by now.
-                held = False
-                if not failing:
-                    self.log.warning("The pool cannot be looked after, trying again: %s", error)
-                failing = True
-            except Exception:
-                held = False
-                self.log.exception("The pool cannot be looked after, trying again")
-            self._turned_at = self.monotonic()
-            self._take_turn(held, asked)
-            valid, look = self.cluster.lease_valid, self.cluster.lease_look
-            await self._until_lease(min(LEASE_PERIOD, valid / 2) if held else look)
-
-    def _take_turn(self, held: bool, asked: float) -> None:
-        was = self.leading
-        self._held_until = asked + self.cluster.lease_valid if held else -math.inf
-        if self.leading and not was:
-            self.log.info("This process keeps the pool of warm pods now.")
-            metrics.LEADER_CHANGES.inc()
-            self._synced = False
-            self._wake.set()
-        elif was and not self.leading:
-            self.log.info("This process no longer keeps the pool of warm pods.")
-
-    async def _until_lease(self, seconds: float) -> None:
-        self._lease_lost.clear()
-        await _event_or_timeout(self._lease_lost, seconds * self._rng.uniform(0.8, 1.0))
+    def _begin_term(self) -> None:
+        metrics.LEADER_CHANGES.inc()
+        self._synced = False
+        self._wake.set()
 
     # -- what happens ----------------------------------------------------------------------
 
@@ -244,7 +193,7 @@ class PoolController:
         now = self.monotonic()
         if change.kind == "lease":
             if change.name == self.lease:
-                self._lease_lost.set()
+                self.term.look()
         elif change.kind == "capacity":
             self._troubles.room_given()
             self._wake.set()
@@ -285,7 +234,7 @@ class PoolController:
         if self._more_in is not None:
             wait = min(wait, max(self._more_in, 0.02))
             self._more_in = None
-        if not await _event_or_timeout(self._wake, wait):
+        if not await event_or_timeout(self._wake, wait):
             return
         quiet = self._quiet_until - self.monotonic()
         await asyncio.sleep(min(max(quiet, 0.02), self.refill_delay or 0.02))
@@ -295,9 +244,9 @@ class PoolController:
         self._wake.clear()
         await self._catch_up()
         now = self.monotonic()
-        pods = {pod.name: pod for pod in self.expect.apply(self.cluster.pods())}
-        for name in self._actor.deleting:
-            pods.pop(name, None)
+        known = {pod.name: pod for pod in self.expect.apply(self.cluster.pods())}
+        gone = self._actor.deleting
+        pods = {pod.name: pod for pod in _waiting(known) if pod.name not in gone}
         overdue = self._give_up_overdue(pods, now)
         templates = self.templates()
         self._goals = self.goals()
@@ -307,9 +256,9 @@ class PoolController:
             if name in self._goals
         }
         self._sizes = {name: want.target for name, want in wants.items()}
-        for known in (self._troubles, self._steady):
-            known.keep(set(templates))
-        ready = Counter(pod.template for pod in _waiting(pods) if pod.phase is PodPhase.WARM)
+        self._troubles.keep(set(templates))
+        self._steady.keep(set(templates))
+        ready = Counter(pod.template for pod in pods.values() if pod.phase is PodPhase.WARM)
         for name, want in wants.items():
             if ready[name] >= want.target:
                 self._troubles.is_met(name)
@@ -340,7 +289,7 @@ class PoolController:
 
     def _want(self, template: Template, goal: Goal, pods: dict[str, Pod], now: float) -> Want:
         name = template.name
-        mine = [pod for pod in _waiting(pods) if pod.template == name]
+        mine = [pod for pod in pods.values() if pod.template == name]
         size, blocked = goal.size, self._troubles.left(name, now) > 0
         if size is None:  # paused: make none, and take none away
             size, blocked = len(mine), True
@@ -392,18 +341,6 @@ class PoolController:
             minutes = self.pace.scale_down_after / 60
             return f"{goal.reason} Only {goal.size}, once that has held for {minutes:.0f} minutes."
         return goal.reason
-
-
-async def _event_or_timeout(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event came within the time."""
-    # Not wait_for: before Python 3.12 it loses a cancellation that comes with the wake-up.
-    waiting: Coroutine[Any, Any, Any] = event.wait()
-    woken = asyncio.ensure_future(waiting)
-    try:
-        done, _ = await asyncio.wait({woken}, timeout=seconds)
-    finally:
-        woken.cancel()
-    return bool(done)
 
 
 def _waiting(pods: Mapping[str, Pod]) -> list[Pod]:

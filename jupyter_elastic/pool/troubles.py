@@ -81,8 +81,8 @@ class Troubles:
             del self._warming[name]
         late = []
         for pod in pods.values():
-            if pod.phase is not PodPhase.WARMING or pod.kernel_id is not None:
-                continue
+            if pod.phase is not PodPhase.WARMING or pod.kernel_id is not None or not pod.uid:
+                continue  # without a uid: one that only may be there
             since, _ = self._warming.setdefault(pod.name, (now, pod.template))
             if now - since > self.grace:
                 late.append(pod)
