@@ -84,6 +84,8 @@ class PoolPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     size: int = 0
     ttl: float = 3600
+    predict: bool = False
+    """Whether more than ``size`` are kept when starts are expected."""
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -163,6 +163,10 @@ class Cluster(ABC):
         """How many warm pods to keep of a template; None: make none, and leave those there are."""
         return template.pool.size
 
+    def pool_predicts(self, template: Template) -> bool:
+        """Whether :meth:`pool_size` is only the least that is kept of a template."""
+        return template.pool.predict
+
     # -- what a kernel sees of the cluster -------------------------------------------------
 
     def why_cold(self, template: Template, kernel: Kernel) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from traitlets import Float, Int
+import time
+from typing import Any
+
+from traitlets import Dict, Float, Int, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+from ..errors import BadRequest
 from ..pool.actor import Pace
+from ..pool.foresight import Foresight
+from ..pool.schedule import parse_floor
+from ..pool.targets import Settings
 
 
 class ElasticPool(Configurable):
@@ -31,6 +38,36 @@ class ElasticPool(Configurable):
         What you set yourself, and what the quota demands, holds at once.""",
     ).tag(config=True)
 
+    quota_share = Float(
+        0.1,
+        min=0.0,
+        max=1.0,
+        help="""Part of the quota that predicted warm pods may take together (templates with
+        `pool.predict`). There is always room for one.""",
+    ).tag(config=True)
+
+    quota_ceiling = Float(
+        0.95,
+        min=0.0,
+        max=1.0,
+        help="Part of the quota below which predicted warm pods and all other pods stay together.",
+    ).tag(config=True)
+
+    patience = Float(
+        28800.0,
+        min=60.0,
+        help="""Seconds within which a predicted pod must be likely to serve a start. More keeps
+        more pods: fewer cold starts, more idle pods. `jupyter elastic simulate` shows both.""",
+    ).tag(config=True)
+
+    schedule = Dict(
+        value_trait=List(Unicode()),
+        key_trait=Unicode(),
+        help="""By template with `pool.predict`, what you know beforehand: `{"course": ["40 by
+        Monday 9:00", "10 by Mon-Fri 8:30 for 2h"]}`, by the clock of the machine that keeps the
+        pool. Without `for`, they are kept half an hour.""",
+    ).tag(config=True)
+
     metrics_owners = Int(
         0,
         min=0,
@@ -45,4 +82,33 @@ class ElasticPool(Configurable):
             burst=self.create_burst,
             warming_grace=self.warming_grace,
             scale_down_after=self.scale_down_after,
+        )
+
+    @validate("schedule")
+    def _readable(self, proposal: Any) -> dict[str, list[str]]:
+        schedule: dict[str, list[str]] = proposal["value"]
+        try:
+            for lines in schedule.values():
+                for line in lines:
+                    parse_floor(line)
+        except BadRequest as error:
+            raise TraitError(f"c.ElasticPool.schedule: {error}") from None
+        return schedule
+
+    def foresight(self, *, gives_gpus: bool) -> Foresight:
+        """What the controller asks for the templates that are predicted."""
+        return Foresight(
+            Settings(
+                share=self.quota_share,
+                ceiling=self.quota_ceiling,
+                patience=self.patience,
+                stabilise=self.scale_down_after,
+                refill_rate=self.create_rate,
+            ),
+            offset=time.localtime().tm_gmtoff,
+            gives_gpus=gives_gpus,
+            schedule={
+                template: [parse_floor(line) for line in lines]
+                for template, lines in self.schedule.items()
+            },
         )

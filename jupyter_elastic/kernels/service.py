@@ -101,6 +101,8 @@ class ElasticService:
             self.templates.all,
             refill_delay=settings.refill_delay,
             pace=pool.pace(),
+            # On one machine GPUs are given at the claim, on Kubernetes with the pod.
+            foresight=pool.foresight(gives_gpus=not self.cluster.inherits_environment),
             log=self.log,
         )
         self.controller.owners_shown = pool.metrics_owners

@@ -26,6 +26,7 @@ from ..errors import ElasticError
 from ..model import Capacity, Kernel, Pod, PodPhase, PoolRow, Template
 from .actor import Actor, Pace
 from .expectations import Expectations
+from .foresight import Foresight
 from .goals import Goal, Stabiliser
 from .planner import Delete, Want, plan
 from .term import Term, event_or_timeout
@@ -53,6 +54,8 @@ class PoolController:
         compete with the first cell of the kernel that was just started.
     pace
         How fast the pool is changed.
+    foresight
+        What is known of the demand, and the guards, for templates that are predicted.
     lease
         The lease that whoever acts must hold; see :mod:`.shards`.
     clock
@@ -70,6 +73,7 @@ class PoolController:
         *,
         refill_delay: float = 1.0,
         pace: Pace | None = None,
+        foresight: Foresight | None = None,
         lease: str = LEASE,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.time,
@@ -80,6 +84,7 @@ class PoolController:
         self.templates = templates
         self.refill_delay = refill_delay
         self.pace = pace or Pace()
+        self.foresight = foresight or Foresight()
         self.lease = lease
         self.log = log or logging.getLogger(__name__)
         self.clock = clock
@@ -161,7 +166,27 @@ class PoolController:
 
     def goals(self) -> dict[str, Goal]:
         """How many warm pods are wanted of each template, and why."""
-        return {name: self._goal(template) for name, template in self.templates().items()}
+        templates = self.templates()
+        goals = {name: self._goal(template) for name, template in templates.items()}
+        predicted = self._predicted(templates)
+        if predicted and self.capacity is not None:
+            found = self.foresight.targets(
+                {name: templates[name] for name, goal in goals.items() if goal.size is not None},
+                {name: goal.size or 0 for name, goal in goals.items() if name not in predicted},
+                self.capacity,
+                self.cluster.pods().values(),
+                self.clock(),
+            )
+            # Firm: it was held against a dip already, and what a guard cuts must go at once.
+            goals |= {name: Goal(found[name].size, found[name].reason) for name in predicted}
+        return goals
+
+    def _predicted(self, templates: Mapping[str, Template]) -> list[str]:
+        return [
+            name
+            for name, template in templates.items()
+            if self.cluster.pool_predicts(template) and self.cluster.pool_size(template) is not None
+        ]
 
     def _goal(self, template: Template) -> Goal:
         size = self.cluster.pool_size(template)
@@ -200,11 +225,15 @@ class PoolController:
         elif change.kind == "kernel":
             if self.leading:
                 metrics.count_kernel(change)
-            if isinstance(change.new, Kernel) and change.old is None:
+            before = change.old if isinstance(change.old, Kernel) else None
+            after = change.new if isinstance(change.new, Kernel) else None
+            self.foresight.saw_kernel(before, after, self.clock())
+            if after is not None and before is None:
                 self._quiet_until = now + self.refill_delay
         elif isinstance(change.new, Pod) or isinstance(change.old, Pod):
             old = change.old if isinstance(change.old, Pod) else None
             new = change.new if isinstance(change.new, Pod) else None
+            self.foresight.saw_pod(old, new, self.clock())
             self.expect.see(change.name, new)
             self._troubles.see(old, new, now, leading=self.leading)
             if _gives_room(old, new):
@@ -249,6 +278,8 @@ class PoolController:
         pods = {pod.name: pod for pod in _waiting(known) if pod.name not in gone}
         overdue = self._give_up_overdue(pods, now)
         templates = self.templates()
+        if self._predicted(templates):
+            self.capacity = await self.cluster.capacity()
         self._goals = self.goals()
         wants = {
             name: self._want(template, self._goals[name], pods, now)

@@ -32,6 +32,8 @@ class Foresight:
         Seconds from UTC to the time of day by which people live here.
     gives_gpus
         Whether warm pods hold the GPUs that their template gives by default.
+    schedule
+        By template, what admins know beforehand.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Foresight:
         *,
         offset: float = 0.0,
         gives_gpus: bool = False,
+        schedule: Mapping[str, Iterable[Floor]] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.offset = offset
         self.gives_gpus = gives_gpus
+        self.schedule = schedule or {}
         self.demand: dict[str, Demand] = {}
         self.found: dict[str, Target] = {}
         """What :meth:`targets` returned last."""
@@ -92,7 +96,7 @@ class Foresight:
         Parameters
         ----------
         sizes
-            What admins fixed; templates without an entry are predicted.
+            What admins fixed; templates without an entry are predicted, ``pool.size`` at least.
         """
         pods = list(pods)
         lines = []
@@ -104,7 +108,8 @@ class Foresight:
                     template=name,
                     cost=self.cost(template, pods),
                     size=sizes.get(name),
-                    schedule=tuple((schedule or {}).get(name, ())),
+                    minimum=template.pool.size,
+                    schedule=tuple((schedule or self.schedule).get(name, ())),
                     demand=demand,
                 )
             )

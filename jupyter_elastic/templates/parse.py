@@ -136,7 +136,11 @@ def dump_template(template: Template) -> dict[str, Any]:
             "max_age": template.idle.max_age,
             "cull_connected": template.idle.cull_connected,
         },
-        "pool": {"size": template.pool.size, "ttl": template.pool.ttl},
+        "pool": {
+            "size": template.pool.size,
+            "ttl": template.pool.ttl,
+            "predict": template.pool.predict,
+        },
         "metadata": dict(template.metadata),
         "kubernetes": dump_pod_options(template.kubernetes),
     }
@@ -333,7 +337,11 @@ def _idle(parent: Fields) -> IdlePolicy:
 def _pool(parent: Fields) -> PoolPolicy:
     keys = PoolPolicy.__struct_fields__
     fields = parent.inside("pool", _or_empty(parent, "pool"), keys)
-    return PoolPolicy(size=fields.whole("size", 0, 1000), ttl=fields.number("ttl", 3600))
+    return PoolPolicy(
+        size=fields.whole("size", 0, 1000),
+        ttl=fields.number("ttl", 3600),
+        predict=fields.flag("predict", False),
+    )
 
 
 def _metadata(parent: Fields) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
+from traitlets import TraitError
 
 from jupyter_elastic.cluster.local import LocalCluster
+from jupyter_elastic.kernels.poolsettings import ElasticPool
 from jupyter_elastic.kernels.settings import ElasticLocal
-from jupyter_elastic.model import Kernel, Pod, PodPhase, Template
+from jupyter_elastic.model import Capacity, Kernel, Pod, PodPhase, Template
 from jupyter_elastic.pool.controller import RESYNC, PoolController
-from jupyter_elastic.resources import MIB, Resources
+from jupyter_elastic.resources import GIB, MIB, Resources
 from jupyter_elastic.templates import Machine, parse_template
 
 
@@ -215,3 +218,52 @@ def test_a_full_machine_is_no_reason_for_a_back_off_that_grows(
                 await until(lambda i=i: attempts == i, f"attempt {i}")
 
     asyncio.run(scenario())
+
+
+def test_a_predicted_pool_follows_the_starts(state_dir: Path) -> None:
+    """One pod for a newcomer; more while starts come in a burst; why, in words."""
+    offered = {"a": template(size=0), "b": template("b", size=1)}
+    offered["a"] = replace(offered["a"], pool=replace(offered["a"].pool, predict=True))
+
+    async def scenario() -> None:
+        async with kept(state_dir, offered) as (cluster, controller):
+            await until(lambda: controller.targets() == {"a": 1, "b": 1}, "one for a newcomer")
+            assert "until it is known" in controller.goals()["a"].reason
+            for _ in range(12):
+                await cluster.create_kernel(
+                    Kernel(
+                        kernel_id=str(uuid4()),
+                        owner="ada",
+                        template="a",
+                        created=time.time(),
+                        resources=Resources(cpu=100, memory=64 * MIB),
+                        start="warm",
+                    )
+                )
+            await until(lambda: controller.targets()["a"] >= 2, "more while they come fast")
+            goal = controller.goals()["a"]
+            assert "expected" in goal.reason, "people read why"
+            assert controller.targets()["b"] == 1, "what an admin fixed stays"
+            await until(
+                lambda: sum(pod.template == "a" for pod in warm(cluster)) >= 2, "they are made"
+            )
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [({"a": ["soon"]}, "schedule"), ({"a": ["40 by Monday 9:00"], "b": ["9 by 9:00"]}, "9 by 9")],
+)
+def test_a_schedule_that_cannot_be_read_is_refused(schedule: Any, said: str) -> None:
+    with pytest.raises(TraitError, match=said):
+        ElasticPool(schedule=schedule)
+
+
+def test_a_schedule_is_a_floor_of_the_prediction() -> None:
+    foresight = ElasticPool(schedule={"a": ["7 by daily 0:00 for 24h"]}).foresight(gives_gpus=False)
+    offered = template(size=2)
+    room = Capacity(total=Resources(cpu=100_000, memory=64 * GIB), used=Resources(cpu=0, memory=0))
+    found = foresight.targets({"a": offered}, {}, room, (), time.time())["a"]
+    assert found.size == 7
+    assert "7 by every day 0:00" in found.reason

@@ -487,6 +487,10 @@ class KubernetesCluster(base.Cluster):
         """
         return self._pool.size(template) if self._in_place else 0
 
+    def pool_predicts(self, template: Template) -> bool:
+        """See :class:`~..base.Cluster`."""
+        return self._in_place and self._pool.predicts(template)
+
     async def report_pool(self, rows: Sequence[PoolRow]) -> None:
         """See :class:`~..base.Cluster`."""
         await self._pool.report(rows)

@@ -83,6 +83,12 @@ class Pool:
         sizes = pool.spec.get("sizes") or {}
         return int(sizes.get(template.name, template.pool.size))
 
+    def predicts(self, template: Template) -> bool:
+        """See :meth:`..base.Cluster.pool_predicts`. What a KernelPool says is exact."""
+        pool = self._view.pool()
+        fixed = pool is not None and template.name in (pool.spec.get("sizes") or {})
+        return template.pool.predict and not fixed
+
     def owner(self) -> dict[str, Any] | None:
         """Makes a warm pod end with the KernelPool."""
         pool = self._view.pool()
