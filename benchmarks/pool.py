@@ -13,8 +13,9 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from jupyter_elastic.pool.compare import COLUMNS, RIVALS, Run, cells, compare, summary
+from jupyter_elastic.pool.compare import COLUMNS, OURS, RIVALS, Run, cells, compare, summary
 from jupyter_elastic.pool.plot import plot
 from jupyter_elastic.pool.targets import Settings
 from jupyter_elastic.pool.traces import GENERATORS
@@ -22,6 +23,30 @@ from jupyter_elastic.pool.traces import GENERATORS
 from .stats import table, write
 
 REPORT_SEEDS = (1, 2, 3, 4, 5)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table of docs/pool.md."""
+    head = (
+        "| Starts | Planner | Hits % | ± | At equal idle % | Wait p95, p99 (s) | Idle pod-h/day |"
+        " Of ranking's % | Pods/start |\n|---|---|---|---|---|---|---|---|---|\n"
+    )
+    lines = []
+    for row in rows:
+        one = cells(row)
+        equal = one[4] if one[4] == "-" else f"{one[4]} ± {one[5]}"
+        if row["equal_idle"] is not None and row["equal_idle"] < 0.9 * _ours(rows, row):
+            equal += f" (no more than {one[6]} idle)"
+        lines.append(
+            f"| {one[0]} | {one[1]} | {one[2]} | {one[3]} | {equal} | {one[7]}, {one[8]} |"
+            f" {one[9]} | {one[10]} | {one[12]} |\n"
+        )
+    return head + "".join(lines)
+
+
+def _ours(rows: list[dict[str, Any]], like: dict[str, Any]) -> float:
+    mine = [r["idle"] for r in rows if r["planner"] == OURS and r["world"] == like["world"]]
+    return float(mine[0])
 
 
 def main() -> None:
@@ -45,6 +70,7 @@ def main() -> None:
             print(f"{name} {seed}: {time.process_time() - began:.0f} s", file=sys.stderr)
     rows = summary(runs)
     table("Planners in simulated weeks", list(COLUMNS), [list(cells(row)) for row in rows])
+    print("\n" + markdown(rows))
     if arguments.plot:
         Path(arguments.plot).write_text(plot(rows), encoding="utf-8")
     write("pool", {"seeds": arguments.seeds, "rows": rows}, arguments.json)

@@ -40,8 +40,9 @@ _MONDAY = 3 * 86400.0  # the epoch was a Thursday
 _WEEK = SLOT * SLOTS
 _UNSEEN = 255
 _PRIOR_DISPERSION, _PRIOR_MASS = 2.0, 5.0
-_HALVES = (1, 3, 8)
-"""Slots to both sides over which means are taken, until ..."""
+_HALVES = ((1, 1_000_000), (3, 2), (8, 1))
+"""Slots to both sides over which means are taken, and what one of them counts at most there: else
+a class would cast its shadow over the hours around it. Wider and wider, until ..."""
 _ENOUGH = 8.0
 """... so many starts are among them."""
 _LIKE = 0.3
@@ -189,9 +190,11 @@ class Demand:
         passed = max(0.0, _finite(now, self.last) - self.last)
         self._slow *= math.exp(-passed / SLOW)
         self._fast *= math.exp(-passed / FAST)
-        self._begin_slot()
+        now = max(self.last, _finite(now, self.last))
+        if self._slot(now) > self._slot(self.last):
+            self._close(self._slot(self.last))  # what was seen of it is better than nothing
         self._arrivals.clear()
-        self.last = max(self.last, _finite(now, self.last))
+        self.last = now
         self._forget()
 
     def _turn_back(self, now: float) -> None:
@@ -271,10 +274,10 @@ class Demand:
         mean, leading = self._mean(slot % SLOTS, slot // SLOTS), slot
         if then != slot:
             later, later_peaks = self._by_weeks(then, least)
+            if max(len(later), len(later_peaks)) > max(len(usual), len(peaks)):
+                leading = then
             usual, peaks = max(usual, later, key=len), max(peaks, later_peaks, key=len)
-            ahead_mean = self._mean(then % SLOTS, then // SLOTS)
-            if ahead_mean > mean:
-                mean, leading = ahead_mean, then
+            mean = max(mean, self._mean(then % SLOTS, then // SLOTS))
         mean *= refill / SLOT
         slow = self._slow * math.exp(-passed / SLOW) * refill
         fast = self._fast * math.exp(-passed / FAST) * refill
@@ -316,11 +319,11 @@ class Demand:
         if found is None:
             day, time = divmod(index, _DAY_SLOTS)
             like = [d * _DAY_SLOTS + time for d in (range(5) if day < 5 else range(5, 7))]
-            for half in _HALVES:
-                total, weight = self._total(index, number, half)
+            for half, most in _HALVES:
+                total, weight = self._total(index, number, half, most)
                 for other in like:
                     if other != index:
-                        more, more_weight = self._total(other, number + 1, half)
+                        more, more_weight = self._total(other, number + 1, half, most)
                         total += _LIKE * more
                         weight += _LIKE * more_weight
                 if total >= _ENOUGH:
@@ -328,8 +331,11 @@ class Demand:
             found = self._means[index] = total / weight if weight else 0.0
         return found
 
-    def _total(self, index: int, number: int, half: int) -> tuple[float, float]:
-        """Starts in a slot and ``half`` to both sides, over weeks before ``number``, and slots."""
+    def _total(self, index: int, number: int, half: int, most: int) -> tuple[float, float]:
+        """Starts in a slot and ``half`` to both sides, over weeks before ``number``, and slots.
+
+        No slot counts for more than ``most``.
+        """
         total = weight = 0.0
         first, last = index - half, index + half + 1
         for other, week in self._weeks.items():
@@ -342,7 +348,7 @@ class Demand:
                 seen = len(codes) - codes.count(_UNSEEN)
                 weight += seen * fade
                 if seen and codes.count(0) < seen:
-                    total += fade * sum(_COUNTS[code] for code in codes if code != _UNSEEN)
+                    total += fade * sum(min(most, _COUNTS[c]) for c in codes if c != _UNSEEN)
         return total, weight
 
     def _by_weeks(self, slot: int, least: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

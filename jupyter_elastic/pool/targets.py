@@ -211,9 +211,10 @@ def _explained(forecast: Forecast, number: int, least: float) -> str:
             f" last 90 s; usual are {forecast.expected:.1f}."
         )
     if len(forecast.peaks) == number:
+        many = f"Up to {forecast.busiest} starts" if forecast.busiest > 1 else "A start"
         return (
-            f"Up to {forecast.busiest} starts came within {forecast.refill:.0f} s around"
-            f" {forecast.when}, in the last {_weeks(forecast.weeks)}."
+            f"{many} came within {forecast.refill:.0f} s around {forecast.when},"
+            f" in the last {_weeks(forecast.weeks)}."
         )
     source = "the last quarter of an hour"
     if len(forecast.usual) == number:

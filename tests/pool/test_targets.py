@@ -331,7 +331,7 @@ quotas = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(all_lines(), quotas, st.floats(0, 4 * WEEK))
 def test_guards_hold_for_anything(lines: list[Line], quota: Room, when: float) -> None:
     now = MONDAY + when
@@ -356,7 +356,7 @@ def test_guards_hold_for_anything(lines: list[Line], quota: Room, when: float) -
             assert taken <= max(0.10 * total, smallest)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(demands(), min_size=1, max_size=4), st.integers(0, 200), st.integers(0, 100))
 def test_more_quota_never_means_fewer_pods(known: list[Demand], pods: int, more: int) -> None:
     lines = [Line(template=str(n), cost=SMALL, demand=one) for n, one in enumerate(known)]
@@ -366,7 +366,7 @@ def test_more_quota_never_means_fewer_pods(known: list[Demand], pods: int, more:
     assert all(less[name].size <= plenty[name].size for name in less)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(demands(), st.floats(0, WEEK))
 def test_demand_survives_a_restart(demand: Demand, when: float) -> None:
     text = json.dumps(demand.to_json(), allow_nan=False)
@@ -380,6 +380,7 @@ def test_demand_survives_a_restart(demand: Demand, when: float) -> None:
     assert abs(mine.size - theirs.size) <= 2
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(
