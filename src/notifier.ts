@@ -202,7 +202,7 @@ export class Notifier implements IDisposable {
     }
     if (kernel.reason === 'OutOfMemory' && !isOver) {
       actions.push({
-        label: trans.__('Other size…'),
+        label: trans.__('Other size'),
         callback: () => this._openPanel('kernel')
       });
     }

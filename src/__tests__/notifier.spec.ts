@@ -49,7 +49,7 @@ describe('Notifier', () => {
     const kernel = makeKernel({ reason: 'OutOfMemory', message: 'Limit 1 GiB.' });
     model.happened.emit({ kind: 'out-of-memory', kernel });
     expect(error.mock.calls[0][0]).toBe('demo.ipynb: Limit 1 GiB.');
-    expect(labels()).toEqual(['Raise to 2 GiB', 'Other size…']);
+    expect(labels()).toEqual(['Raise to 2 GiB', 'Other size']);
   });
 
   it('raises the memory by one click, and says that it did', async () => {

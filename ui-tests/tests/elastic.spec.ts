@@ -198,7 +198,7 @@ test('says limit and peak after running out of memory, and goes on after a raise
   const notice = page.locator('.Toastify__toast', { hasText: '384 MiB' });
   await expect(notice).toBeVisible();
   expect((await elastic.onlyKernel()).reason).toBe('OutOfMemory');
-  await expect(notice.getByRole('button', { name: 'Other size…' })).toBeVisible();
+  await expect(notice.getByRole('button', { name: 'Other size' })).toBeVisible();
   await notice.getByRole('button', { name: 'Raise to 768 MiB' }).click();
   await expect(elastic.chip).toContainText('768 MiB');
   expect((await elastic.onlyKernel()).actual).toMatchObject({ memory: '768Mi' });
