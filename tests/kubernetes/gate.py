@@ -159,6 +159,7 @@ class _Visitor(BaseHTTPRequestHandler):
             while piece := answer.read1(PIECE):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
+            answer.close()  # it does not notice that it was read to its end
         except (OSError, http.client.HTTPException):
             self.close_connection = True
             self._beyond.close()
