@@ -18,6 +18,7 @@ from benchmarks.server import Server, start_server
 from jupyter_elastic.agent import processes
 
 from ..server.world import Reply, World
+from ..testcluster import cgroups
 from ..testcluster.api import until
 from ..testcluster.cluster import Cluster
 from ..testcluster.world import Kube
@@ -258,6 +259,26 @@ class Served(World):
             return not any("elastic.jupyter.org/kernel" in one for one in labels)
 
         self.until(only_the_pools, "no pod but those of the pool", 30)
+
+    def assert_nothing_is_left(self) -> None:
+        """As :meth:`assert_nothing_runs`; nor is there a Secret or a control group of no pod."""
+        self.assert_nothing_runs()
+        secrets = f"/api/v1/namespaces/{self.desk.namespace}/secrets"
+        admin, cluster = self.desk.kube.admin, self.desk.kube.cluster
+
+        def orphans() -> set[str]:
+            of = {one["metadata"]["name"] for one in admin.get(secrets)["items"]}
+            return of - {pod["metadata"]["name"] for pod in self.desk.pods()}
+
+        self.until(lambda: not orphans(), "no Secret without its pod", 30)
+        if cluster is None:
+            return
+
+        def groups() -> set[str]:
+            of = cgroups.pods(cluster.addresses.name)
+            return of - {pod["metadata"]["uid"] for pod in admin.get("/api/v1/pods")["items"]}
+
+        self.until(lambda: not groups(), "no control group without its pod", 30)
 
     def again(self, extra: str = "", signum: int = signal.SIGTERM, **settings: Any) -> None:
         """End the server and start another on the same directory and namespace."""

@@ -99,6 +99,18 @@ def of_container(name: str, pod_uid: str, container_id: str) -> dict[str, Path] 
     return found if len(found) == 2 else None
 
 
+def pods(name: str) -> set[str]:
+    """The uids of the pods that have groups here."""
+    places = hierarchies()
+    root = (places.get("memory") or places[""]) / name / "kubepods"
+    found = (
+        one
+        for folder in (root, root / "burstable", root / "besteffort")
+        for one in (folder.iterdir() if folder.is_dir() else ())
+    )
+    return {one.name[3:] for one in found if one.name.startswith("pod")}
+
+
 def pids(groups: dict[str, Path]) -> list[int]:
     """Process ids in a container, of the machine's namespace."""
     return [int(line) for line in (groups["memory"] / "cgroup.procs").read_text().split()]

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,32 @@ class Cluster:
 
     def restart(self, name: str) -> None:
         """Kill a component, and wait until the supervisor has started it again."""
-        before = self.components()[name]
-        os.kill(before, signal.SIGKILL)
-        until(f"{name} again", lambda: self.components().get(name, before) != before)
-        if name == "kubelet":  # a new one forgets what it has no driver for
-            until("the node", lambda: nodes.is_ready(self.admin, NODE))
-            nodes.give_gpus(self.admin)
+        with self.without(name):
+            pass
+
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Have a component dead meanwhile: killed, and started again only at the end.
+
+        The node may be deleted while its kubelet is dead: it is there again afterwards.
+        """
+        inner, dead = self._process("inner"), Process.of(self.components()[name])
+        assert inner is not None
+        assert dead is not None
+        inner.kill(signal.SIGSTOP)  # the supervisor would start it again
+        try:
+            dead.kill(signal.SIGKILL)
+            assert dead.wait(10), f"{name} cannot be killed"
+            yield
+        finally:
+            since = datetime.now(timezone.utc).replace(microsecond=0)
+            inner.kill(signal.SIGCONT)
+            until(f"{name} again", lambda: self.components().get(name, dead.pid) != dead.pid)
+            if name == "apiserver":
+                until("the API server", lambda: self.admin.text("/readyz"))
+            if name == "kubelet":  # a new one forgets what it has no driver for
+                until("the node", lambda: nodes.is_ready(self.admin, NODE, since))
+                nodes.give_gpus(self.admin)
 
     def container(self, pod_uid: str, container: str = "kernel") -> dict[str, Path] | None:
         """Control groups of a container of the real node, by controller; None when it has none."""

@@ -6,6 +6,7 @@ pod becomes Ready without a process.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -26,10 +27,14 @@ def ready(node: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def is_ready(admin: Api, name: str) -> bool:
-    """Whether a node is there and Ready."""
+def is_ready(admin: Api, name: str, since: datetime | None = None) -> bool:
+    """Whether a node is there and Ready; with ``since``, and has said so from then on."""
     node = admin.find(f"/api/v1/nodes/{name}")
-    return node is not None and ready(node)
+    if node is None or not ready(node):
+        return False
+    [condition] = [one for one in node["status"]["conditions"] if one["type"] == "Ready"]
+    said = condition["lastHeartbeatTime"].replace("Z", "+00:00")
+    return since is None or datetime.fromisoformat(said) >= since
 
 
 def fake(name: str, capacity: dict[str, str], labels: dict[str, str] | None = None) -> Object:
@@ -55,13 +60,13 @@ def fake(name: str, capacity: dict[str, str], labels: dict[str, str] | None = No
 
 def prepare(admin: Api) -> None:
     """Give GPUs of two kinds: A100 at the real node, T4 at one that pretends."""
-    admin.patch(f"/api/v1/nodes/{NODE}", {"metadata": {"labels": {PRODUCT: "A100"}}})
     give_gpus(admin)
     admin.post("/api/v1/nodes", fake(FAKE_GPU, {GPU: "4"}, {PRODUCT: "T4"}))
 
 
 def give_gpus(admin: Api) -> None:
     """Let the real node have GPUs, as far as the scheduler and the kubelet can tell."""
+    admin.patch(f"/api/v1/nodes/{NODE}", {"metadata": {"labels": {PRODUCT: "A100"}}})
     count: dict[str, Any] = {"capacity": {GPU: "4"}, "allocatable": {GPU: "4"}}
     admin.patch(f"/api/v1/nodes/{NODE}/status", {"status": count})
 
