@@ -34,12 +34,12 @@ class ElasticPool(Configurable):
 
     scale_down_after = Float(
         300.0,
-        help="""Seconds for which fewer pods must have been predicted before pods are given back.
-        What you set yourself, and what the quota demands, holds at once.""",
+        help="""Seconds for which fewer pods must have been wanted before pods are given back, by
+        whatever does not decide that itself. What you set, and what is predicted, holds at once.""",
     ).tag(config=True)
 
     quota_share = Float(
-        0.1,
+        Settings().share,
         min=0.0,
         max=1.0,
         help="""Part of the quota that predicted warm pods may take together (templates with
@@ -47,17 +47,23 @@ class ElasticPool(Configurable):
     ).tag(config=True)
 
     quota_ceiling = Float(
-        0.95,
+        Settings().ceiling,
         min=0.0,
         max=1.0,
         help="Part of the quota below which predicted warm pods and all other pods stay together.",
     ).tag(config=True)
 
     patience = Float(
-        28800.0,
+        Settings().patience,
         min=60.0,
         help="""Seconds within which a predicted pod must be likely to serve a start. More keeps
         more pods: fewer cold starts, more idle pods. `jupyter elastic simulate` shows both.""",
+    ).tag(config=True)
+
+    predicted_for = Float(
+        Settings().stabilise,
+        min=0.0,
+        help="Seconds for which a predicted target is kept before it falls.",
     ).tag(config=True)
 
     schedule = Dict(
@@ -102,7 +108,7 @@ class ElasticPool(Configurable):
                 share=self.quota_share,
                 ceiling=self.quota_ceiling,
                 patience=self.patience,
-                stabilise=self.scale_down_after,
+                stabilise=self.predicted_for,
                 refill_rate=self.create_rate,
             ),
             offset=time.localtime().tm_gmtoff,
