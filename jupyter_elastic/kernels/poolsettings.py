@@ -34,8 +34,8 @@ class ElasticPool(Configurable):
 
     scale_down_after = Float(
         300.0,
-        help="""Seconds for which fewer pods must have been wanted before pods are given back, by
-        whatever does not decide that itself. What you set, and what is predicted, holds at once.""",
+        help="""Seconds for which fewer pods must have been wanted before pods are given back.
+        What you set, and what is predicted (see `predicted_for`), holds at once.""",
     ).tag(config=True)
 
     quota_share = Float(
