@@ -193,6 +193,8 @@ def test_the_pool_is_an_object_that_shows_and_steers_it(desk: Desk) -> None:
                 await eventually(look, f"the pool's status is {wanted}", 30)
 
             await shown(warm=1, target=1)
+            [row] = status()["templates"]
+            assert row["reason"] == "As configured."
             [pod] = desk.pods()
             assert pod["metadata"]["ownerReferences"][0]["uid"] == pool["metadata"]["uid"]
             desk.kube.admin.patch(path, {"spec": {"sizes": {"work": 2}}})
@@ -204,6 +206,37 @@ def test_the_pool_is_an_object_that_shows_and_steers_it(desk: Desk) -> None:
             assert desk.pods() == []
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_leaves_hands_the_pool_over(desk: Desk) -> None:
+    pools = f"/apis/elastic.jupyter.org/v1alpha1/namespaces/{desk.namespace}/kernelpools"
+
+    def holder() -> str:
+        [pool] = desk.kube.admin.get(pools)["items"]
+        return str(pool.get("status", {}).get("holder", ""))
+
+    async def scenario() -> None:
+        desk.offer(pool=1)
+        async with desk.server() as staying, desk.server() as leaving:
+            await warm(leaving)
+            servers = {f"-{staying.pid}-": staying, f"-{leaving.pid}-": leaving}
+            [first] = [mark for mark in servers if mark in holder()]
+            stops, stays = servers[first], next(s for m, s in servers.items() if m != first)
+            await stops.stop()
+
+            async def taken() -> bool:
+                return f"-{stays.pid}-" in holder()
+
+            await eventually(taken, "the other one keeps the pool", 30)
+            [spare] = desk.pods()
+            kubectl_delete(desk, spare["metadata"]["name"])
+            await warm(stays)
+
+    asyncio.run(scenario())
+
+
+def kubectl_delete(desk: Desk, name: str) -> None:
+    desk.kube.admin.delete(f"/api/v1/namespaces/{desk.namespace}/pods/{name}")
 
 
 def test_emptying_a_node_does_not_take_kernels_away(desk: Desk) -> None:

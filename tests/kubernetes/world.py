@@ -23,12 +23,14 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def install(kube: Kube) -> None:
-    """Have our resource definitions in the cluster. Idempotent."""
+    """Have our resource definitions in the cluster, as they are now. Idempotent."""
     for file in sorted((HERE / "crds").glob("*.yaml")):
         body = yaml.safe_load(file.read_text())
         path = f"{DEFINITIONS}/{body['metadata']['name']}"
         if kube.admin.find(path) is None:
             kube.admin.post(DEFINITIONS, body)
+        else:
+            kube.admin.patch(path, {"spec": body["spec"]})
 
 
 def rules(name: str = "server-role") -> list[Any]:

@@ -45,7 +45,7 @@ from .births import Births
 from .creation import Creator
 from .facts import annotation
 from .manifests import label
-from .pool import Pool
+from .pool import LEASE_SECONDS, Pool
 from .portforward import PortForwards
 from .problems import ApiConflict, ApiNotFound
 from .quota import Quota
@@ -95,6 +95,9 @@ class KubernetesCluster(base.Cluster):
     exposed = True
     takes_over = True
     settles_later = True
+    # Others begin LEASE_SECONDS after our last renewal, and we renew after a third of it.
+    lease_valid = LEASE_SECONDS / 3
+    lease_look = 4.0
     kernel_ip = "0.0.0.0"
     kernel_ports = MappingProxyType(manifests.KERNEL_PORTS)
 
@@ -494,6 +497,10 @@ class KubernetesCluster(base.Cluster):
     async def report_pool(self, rows: Sequence[PoolRow]) -> None:
         """See :class:`~..base.Cluster`."""
         await self._pool.report(rows)
+
+    async def pool_report(self) -> Sequence[PoolRow]:
+        """See :class:`~..base.Cluster`."""
+        return self._pool.reported()
 
     async def acquire_lease(self, name: str) -> bool:
         """See :class:`~..base.Cluster`."""

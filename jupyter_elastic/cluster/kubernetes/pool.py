@@ -15,9 +15,13 @@ from . import manifests
 from .api import MERGE_PATCH, KubeApi
 from .lease import LeaseElector
 from .manifests import label
+from .objects import seconds
+from .records import timestamp
 from .tending import Care, care_for
 from .view import View
 
+LEASE_SECONDS = 10.0
+"""How long a holder of a lease may be silent before another takes over."""
 POOL = "pool"
 """The name of the KernelPool that is made where there is none."""
 MAKE_AGAIN = 30.0
@@ -123,18 +127,40 @@ class Pool:
                     "warm": row.warm,
                     "warming": row.warming,
                     "message": row.message[:4096],
+                    "reason": row.reason[:4096],
+                    "failures": row.failures,
+                    **({"retryAt": timestamp(row.retry_at)} if row.retry_at else {}),
                 }
                 for row in rows
             ],
             "holder": self._identity,
             "observedGeneration": pool.metadata.generation,
         }
-        path = self._api.path("kernelpools", pool.metadata.name, "status", api=API_VERSION)
+        await self._patch_status(pool.metadata.name, status)
+
+    async def _patch_status(self, name: str, status: dict[str, Any]) -> None:
+        path = self._api.path("kernelpools", name, "status", api=API_VERSION)
+        body = {"status": status}
         self._view.took_pool(
-            await self._api.request(
-                "PATCH", path, body={"status": status}, content_type=MERGE_PATCH
-            )
+            await self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
         )
+
+    def reported(self) -> Sequence[PoolRow]:
+        """See :meth:`..base.Cluster.pool_report`."""
+        pool = self._view.pool()
+        return [
+            PoolRow(
+                template=str(row.get("name", "")),
+                target=int(row.get("target", 0)),
+                warm=int(row.get("warm", 0)),
+                warming=int(row.get("warming", 0)),
+                message=str(row.get("message", "")),
+                reason=str(row.get("reason", "")),
+                failures=int(row.get("failures", 0)),
+                retry_at=seconds(row.get("retryAt")),
+            )
+            for row in (pool.status.get("templates") or () if pool is not None else ())
+        ]
 
     # -- who keeps it ----------------------------------------------------------------------
 
@@ -142,7 +168,9 @@ class Pool:
         """See :meth:`..base.Cluster.acquire_lease`."""
         elector = self._electors.get(name)
         if elector is None:
-            elector = LeaseElector(self._api, f"jupyter-elastic-{name}", self._identity)
+            elector = LeaseElector(
+                self._api, f"jupyter-elastic-{name}", self._identity, LEASE_SECONDS
+            )
             self._electors[name] = elector
         if not await elector.acquire():
             self._held.discard(name)
@@ -158,6 +186,13 @@ class Pool:
         if elector is not None and name in self._held:
             self._held.discard(name)
             await elector.release()
+            await self._tell_free()
+
+    async def _tell_free(self) -> None:
+        """Let all others know that the lease may be had; they watch the KernelPool anyway."""
+        pool = self._view.pool()
+        if pool is not None and pool.status.get("holder") == self._identity:
+            await self._patch_status(pool.metadata.name, {"holder": ""})
 
     def _tend(self) -> None:
         """What the holder of a lease does for pods that belong to nobody."""

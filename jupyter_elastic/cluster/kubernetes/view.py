@@ -291,6 +291,8 @@ class View:
     def _on_pool(self, name: str, old: CustomObject | None, new: CustomObject | None) -> None:
         if (old and old.spec) != (new and new.spec):
             self._tell(base.Change(kind="templates", name=""))  # targets come with templates
+        if old and old.status.get("holder") and new and not new.status.get("holder"):
+            self._tell(base.Change(kind="lease", name="pool"))  # its keeper has left
 
     def _on_quota(self, name: str, old: QuotaObject | None, new: QuotaObject | None) -> None:
         if (old and old.status) != (new and new.status):
