@@ -119,7 +119,8 @@ cluster-down: $(VENV)/.dev ## End it; nothing of it stays
 	$(BIN)/python -m tests.testcluster down
 
 .PHONY: soak
-soak: $(VENV)/.dev ## Repeat the fault tests (SOAK=10 times)
+soak: export JUPYTER_ELASTIC_SOAK := 1
+soak: $(VENV)/.dev ## Repeat the fault tests, the long way (SOAK=10 times)
 	for run in $$(seq $(SOAK)); do \
 	  echo "== soak $$run of $(SOAK)"; \
 	  $(PYTEST) JUPYTER_ELASTIC_SOAK=1 $(BIN)/python -m pytest -q -m fault $(TESTS); \

@@ -165,10 +165,24 @@ def test_everything_killed_comes_back_then_moves(world: Served) -> None:
         view = world.elastic(kernel_id)
         return view if view["phase"] == "Running" and view["pod"] != pod else None
 
+    def back_in(pod: str) -> Any:
+        view = world.elastic(kernel_id)
+        return view if (view["pod"], view["restarts"]) == (pod, 3) else None
+
     view = world.until(moved, "the kernel is in another pod", 45)
     assert view["restarts"] == 2
     assert world.execute(kernel_id, "6 * 7") == "42"
     world.until(lambda: len(world.pods_of(kernel_id)) == 1, "the first pod is gone")
+
+    # The third time, and the first in this pod: there it comes back in place.
+    second = view["pod"]
+    _, cell = begun(world, kernel_id)
+    processes.kill(world.inside(kernel_id))
+    world.run(cell.status("restarting"))
+    view = world.until(lambda: back_in(second), "the kernel is back in its second pod")
+    assert view["phase"] == "Running"
+    assert world.execute(kernel_id, "6 * 7") == "42"
+    assert len(world.pods_of(kernel_id)) == 1
 
 
 def test_an_agent_killed_ends_the_pod_and_says_so(world: Served) -> None:

@@ -268,6 +268,7 @@ def test_starters_of_one_kernel_one_of_them_the_controller(
             for name, kernel_id in stage.live().items():
                 assert stage.hands[name].started == [kernel_id]
             assert all(len(hand.started) <= 1 for hand in stage.hands.values())
+            assert "Taken over" in str(stage.records()), "the controller had its part in it"
         finally:
             await overtaking.stop()
             await asyncio.gather(*(keeper.launcher.stop(k) for k in stage.records()))
