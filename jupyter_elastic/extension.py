@@ -2,7 +2,7 @@
 
 At link time the server's managers do not exist yet, so it is enough to choose their classes; that
 is why ``pip install`` is the only step. Behind a gateway (``--gateway-url``) the kernels are the
-gateway's affair and nothing is changed.
+gateway's affair: nothing is changed, and the API is the gateway's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from traitlets import default
 
 from . import __version__
 from .api.events import EventBridge, register_events
+from .api.forward import forwarding_routes
 from .api.handlers import routes
 from .api.jupyter import jupyter_routes
 from .errors import ElasticError, Opening, Unsupported
@@ -70,7 +71,7 @@ class ElasticExtension(ExtensionApp):
     def _link_jupyter_server_extension(self, serverapp: Any) -> None:
         super()._link_jupyter_server_extension(serverapp)
         if behind_gateway(serverapp):
-            self.log.info("jupyter_elastic: kernels come from a gateway; nothing is changed here.")
+            self.log.info("jupyter_elastic: kernels come from a gateway; so does the API.")
             return
         settings = ElasticKernels(parent=serverapp)
         mixins = MIXINS | (FOR_SEVERAL if settings.owner_from == "identity" else {})
@@ -108,7 +109,9 @@ class ElasticExtension(ExtensionApp):
 
     def initialize_handlers(self) -> None:
         """Serve the API under ``/elastic/api``, and failures of Jupyter's own with their status."""
-        if self.service is not None:
+        if self.service is None:
+            self.handlers.extend(forwarding_routes())
+        else:
             self.handlers.extend([*routes(), *jupyter_routes()])
 
     # -- start and stop --------------------------------------------------------------------

@@ -15,7 +15,7 @@ from jupyter_elastic.resources import parse_memory
 from ..testcluster.api import ApiFailure, until
 from ..testcluster.certificates import NODE
 from ..testcluster.world import POD_SECURITY, Kube
-from .world import rules
+from .world import access, server_rules
 
 TEMPLATES = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kerneltemplates"
 KERNELS = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kernels"
@@ -46,7 +46,7 @@ class Desk:
         self.kube = kube
         self.namespace = namespace
         self.home = home
-        self.kubeconfig = kube.service_account(namespace, rules())
+        self.kubeconfig = kube.service_account(namespace, server_rules(kube))
 
     def offer(self, name: str = "work", **more: Any) -> None:
         """Have a KernelTemplate, changed where it is there already."""
@@ -158,7 +158,7 @@ class Desk:
         for name, value in {
             "namespace": self.namespace,
             "kubeconfig": str(self.kubeconfig),
-            "access": "direct",
+            "access": access(self.kube),
             **settings,
         }.items():
             lines.append(f"c.ElasticKubernetes.{name} = {value!r}")

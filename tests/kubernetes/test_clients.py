@@ -16,7 +16,9 @@ from tornado.httpclient import HTTPClientError
 
 from benchmarks.server import free_port, start_server
 
-from ..server.tools import eventually, start
+from ..server.console import console
+from ..server.gateway import in_front_of, use
+from ..server.tools import eventually, start, warm
 from ..testcluster.world import Kube
 from .desk import Desk, home_directory
 from .world import install
@@ -29,19 +31,24 @@ def desk(kube: Kube) -> Iterator[Desk]:
         yield Desk(kube, namespace, home)
 
 
-def run(desk: Desk, *command: str) -> str:
-    """Run a program of this environment with the desk's configuration; its output."""
+def shell(desk: Desk) -> dict[str, str]:
+    """The environment of somebody whose Jupyter is configured for the desk."""
     (desk.home / "config").mkdir(exist_ok=True)
     (desk.home / "config" / "jupyter_server_config.py").write_text(desk.config())
+    return {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(desk.home / "config"),
+        "JUPYTER_DATA_DIR": str(desk.home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(desk.home / "runtime"),
+        "IPYTHONDIR": str(desk.home / "ipython"),
+    }
+
+
+def run(desk: Desk, *command: str) -> str:
+    """Run a program of this environment there; its output."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        env={
-            **os.environ,
-            "JUPYTER_CONFIG_DIR": str(desk.home / "config"),
-            "JUPYTER_DATA_DIR": str(desk.home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(desk.home / "runtime"),
-            "IPYTHONDIR": str(desk.home / "ipython"),
-        },
+        env=shell(desk),
         cwd=desk.home,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -53,13 +60,26 @@ def run(desk: Desk, *command: str) -> str:
     return done.stdout
 
 
-def test_a_notebook_without_a_server_runs_in_the_cluster(desk: Desk) -> None:
-    desk.offer(pool=0)
+def install_kernelspecs(desk: Desk) -> None:
+    """By our command, to where clients of :func:`shell` look."""
     run(desk, "jupyter_elastic.cli", "kernelspecs", "install", f"--prefix={desk.home}")
     specs = list(Path(desk.home, "share", "jupyter", "kernels").iterdir())
     assert [one.name for one in specs] == ["work"]
     (desk.home / "data").mkdir(exist_ok=True)
     (desk.home / "data" / "kernels").symlink_to(desk.home / "share" / "jupyter" / "kernels")
+
+
+NBCONVERT = ("nbconvert", "--to", "notebook", "--execute", "--output", "out.ipynb", "in.ipynb")
+EXECUTE = ("jupyter", "execute", "--output=out.ipynb", "in.ipynb")
+PAPERMILL = ("papermill", "--no-progress-bar", "in.ipynb", "out.ipynb")
+
+
+@pytest.mark.parametrize("client", [NBCONVERT, EXECUTE, PAPERMILL], ids=lambda words: words[0])
+def test_a_notebook_without_a_server_runs_in_the_cluster(
+    desk: Desk, client: tuple[str, ...]
+) -> None:
+    desk.offer(pool=0)
+    install_kernelspecs(desk)
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(
@@ -69,13 +89,37 @@ def test_a_notebook_without_a_server_runs_in_the_cluster(desk: Desk) -> None:
         metadata={"kernelspec": {"name": "work", "display_name": "Work", "language": "python"}},
     )
     nbformat.write(notebook, desk.home / "in.ipynb")
-    run(desk, "nbconvert", "--to", "notebook", "--execute", "--output", "out.ipynb", "in.ipynb")
+    run(desk, *client)
     done = nbformat.read(desk.home / "out.ipynb", 4)
     words = done.cells[0].outputs[0].text.split()
     assert words[0].startswith("work-")
     assert words[1] == "1000"
     assert desk.kernels() == []
     assert [pod["metadata"]["name"] for pod in desk.pods()] == []
+
+
+def test_a_console_without_a_server_has_its_kernel_in_the_cluster(desk: Desk) -> None:
+    desk.offer(pool=0)
+    install_kernelspecs(desk)
+    with console(desk.home, shell(desk), "--kernel=work") as terminal:
+        terminal.read("In [1]")
+        terminal.type("import os; print('in', os.environ['JUPYTER_ELASTIC_POD'])")
+        terminal.read("in work-")
+        terminal.type("exit")
+        assert terminal.end() == 0
+    assert desk.kernels() == []
+    assert desk.pods() == []
+
+
+def test_a_server_with_a_gateway_url_uses_a_warm_pod_of_the_gateway(desk: Desk) -> None:
+    async def scenario() -> None:
+        desk.offer()
+        async with desk.server() as gateway:
+            await warm(gateway)
+            async with in_front_of(gateway, desk.home / "front") as front:
+                await use(front, gateway)
+
+    asyncio.run(scenario())
 
 
 def test_a_kernel_of_the_command_line(desk: Desk) -> None:

@@ -70,7 +70,7 @@ def test_rights_that_are_missing_are_named(desk: Desk, tmp_path: Path) -> None:
     fewer = [rule for rule in rules() if rule["resources"] not in (["pods/resize"], ["leases"])]
     kubeconfig = desk.kube.service_account(desk.namespace, fewer, name="fewer")
     config = tmp_path / "config.py"
-    config.write_text(desk.config(kubeconfig=str(kubeconfig)))
+    config.write_text(desk.config(access="direct", kubeconfig=str(kubeconfig)))
     desk.offer(pool=0)
     checks = asyncio.run(examine(config))
     assert checks["rights"]["state"] == "broken"

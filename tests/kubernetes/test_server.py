@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tornado.httpclient import HTTPClientError
 
 import jupyter_elastic
 from jupyter_elastic.cluster.kubernetes.shipped import disruption_budget
@@ -261,6 +262,58 @@ def test_emptying_a_node_does_not_take_kernels_away(desk: Desk) -> None:
                 return spare not in {p["metadata"]["name"] for p in desk.pods()}
 
             await eventually(gone, "the pod of the pool is gone", 30)
+
+    asyncio.run(scenario())
+
+
+ADMINISTRATOR = """
+from jupyter_server.auth import Authorizer
+class Administrators(Authorizer):
+    def is_authorized(self, handler, user, action, resource):
+        return resource in ("elastic", "elastic-others", "api")
+c.ServerApp.authorizer_class = Administrators
+c.ElasticKernels.owner = "grace"
+"""
+
+
+def test_an_administrator_lists_resizes_and_stops_the_kernels_of_others(desk: Desk) -> None:
+    async def scenario() -> None:
+        desk.offer()
+        async with (
+            desk.server("c.ElasticKernels.owner = 'ada'\n") as adas,
+            desk.server(ADMINISTRATOR) as administrators,
+        ):
+            await warm(adas)
+            kernel_id = await start(adas)
+            channel = await adas.connect(kernel_id)
+            assert await channel.execute("x = 6 * 7; x") == "42"
+            with pytest.raises(HTTPClientError) as refused:
+                await adas.request("GET", "/elastic/api/kernels?all=1")
+            assert refused.value.code == 403
+
+            async def seen() -> list[tuple[str, str]]:
+                found = await administrators.request("GET", "/elastic/api/kernels?all=1")
+                return [(one["kernel_id"], one["owner"]) for one in found["kernels"]]
+
+            assert await eventually(seen, "the kernel is listed") == [(kernel_id, "ada")]
+            assert (await administrators.request("GET", "/elastic/api/kernels"))["kernels"] == []
+            place = f"/elastic/api/kernels/{kernel_id}"
+            await administrators.request("PATCH", place, {"resources": {"memory": "300Mi"}})
+
+            async def resized() -> bool:
+                actual: dict[str, Any] = (await kernel(adas, kernel_id))["actual"]
+                return bool(actual["memory"] == "300Mi")
+
+            await eventually(resized, "the owner sees the size")
+            assert await channel.execute("x") == "42"
+            channel.close()
+            await administrators.request("DELETE", place)
+
+            async def gone() -> bool:
+                return not await adas.request("GET", "/api/kernels")
+
+            await eventually(gone, "the owner's server let go of it", 30)
+            assert desk.kernels() == []
 
     asyncio.run(scenario())
 

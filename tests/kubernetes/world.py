@@ -41,6 +41,16 @@ def rules(name: str = "server-role") -> list[Any]:
     return rules
 
 
+def access(kube: Kube) -> str:
+    """How agents are reached: pods of the tree's own cluster can be, those of others may not."""
+    return "direct" if kube.cluster is not None else "auto"
+
+
+def server_rules(kube: Kube) -> list[Any]:
+    """What a user's server needs here."""
+    return rules() if access(kube) == "direct" else [*rules(), *rules("port-forward-role")]
+
+
 def options(kube: Kube, **more: Any) -> PodOptions:
     """How pods run on the cluster of this run."""
     return PodOptions(
@@ -70,7 +80,7 @@ class KubernetesWorld(World):
     def __init__(self, kube: Kube, namespace: str) -> None:
         self.kube = kube
         self.namespace = namespace
-        self.kubeconfig = kube.service_account(namespace, rules())
+        self.kubeconfig = kube.service_account(namespace, server_rules(kube))
         self.uids: dict[str, str] = {}
 
     def make(self, capacity: Resources, **more: Any) -> base.Cluster:
@@ -78,7 +88,7 @@ class KubernetesWorld(World):
             **{
                 "namespace": self.namespace,
                 "kubeconfig": str(self.kubeconfig),
-                "access": "direct",
+                "access": access(self.kube),
                 "cpu": capacity.cpu,
                 "memory": capacity.memory,
                 "qps": 500.0,

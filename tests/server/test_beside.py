@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-from benchmarks.server import free_port
+from benchmarks.server import free_port, start_server
 
+from .gateway import ask, in_front_of, protects, use
 from .test_starts import interrupted
-from .tools import eventually
+from .tools import config, eventually
 from .world import World, template, templates, world_of
 
 ROOT = str(Path(__file__).parents[2])
@@ -142,7 +143,7 @@ def test_beside_a_manager_of_conda_environments() -> None:
 
 
 def test_behind_a_gateway_nothing_is_changed(tmp_path: Path) -> None:
-    """Kernels are the gateway's: no API of ours, no composed class, no pool, no state."""
+    """Kernels are the gateway's, and so is the API: no composed class, no pool, no state."""
     port, log = free_port(), tmp_path / "log"
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--port={port}"]
     command += ["--allow-root", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={tmp_path}"]
@@ -170,7 +171,7 @@ def test_behind_a_gateway_nothing_is_changed(tmp_path: Path) -> None:
             await eventually(up, "the server answering", 60)
             return await status("/elastic/api/status")
 
-        assert asyncio.run(scenario()) == 404
+        assert asyncio.run(scenario()) == 502
     finally:
         process.terminate()
         process.wait(30)
@@ -178,3 +179,21 @@ def test_behind_a_gateway_nothing_is_changed(tmp_path: Path) -> None:
     assert "kernels come from a gateway" in text
     assert "jupyter_elastic | extension was successfully loaded" in text
     assert not (tmp_path / "state").exists()
+
+
+def test_a_gateway_is_used_through_a_server_in_front(home: Path) -> None:
+    """As ``jupyter lab --gateway-url``: kernels, sessions and our API are the gateway's."""
+
+    async def scenario() -> None:
+        gateway = await start_server(home, config(pool=1))
+        try:
+            async with in_front_of(gateway, home / "front") as front:
+                await use(front, gateway)
+                await protects(front)
+            async with in_front_of(gateway, home / "wrong", "/not/there") as front:
+                refused = await ask(front, "/elastic/api/kernels")
+                assert json.loads(refused.body)["reason"] == "GatewayRefused"
+        finally:
+            await gateway.stop()
+
+    asyncio.run(scenario())

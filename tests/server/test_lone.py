@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -23,6 +19,7 @@ import pytest
 from tests.leftovers import POD_MARKER, pod_cgroups, pod_processes
 
 from .conftest import end_all
+from .console import console
 from .test_clients import Desk
 from .tools import config
 
@@ -179,40 +176,15 @@ def test_notebooks(desk: Desk, command: tuple[str, ...]) -> None:
     assert not NOISE.search(done.stdout), done.stdout
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("jupyter_console") is None, reason="needs jupyter_console"
-)
 def test_console(desk: Desk) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(desk.home / "desk-work")
-        arguments = [sys.executable, "-m", "jupyter", "console", "--kernel=work", "--simple-prompt"]
-        os.execvpe(sys.executable, arguments, desk.environment)
-    said = b""
-
-    def read(wanted: bytes) -> None:
-        nonlocal said
-        deadline = time.monotonic() + 60
-        while wanted not in said:
-            assert time.monotonic() < deadline, said.decode(errors="replace")
-            if select.select([terminal], [], [], 1.0)[0]:
-                try:
-                    said += os.read(terminal, 4096)
-                except OSError:  # it closed the terminal
-                    return
-
-    try:
-        read(b"In [1]")
-        os.write(terminal, b"print(6 * 7)\n")
-        read(b"42")
+    with console(desk.home / "desk-work", desk.environment, "--kernel=work") as terminal:
+        terminal.read("In [1]")
+        terminal.type("print(6 * 7)")
+        terminal.read("42")
         assert pods(desk)
-        os.write(terminal, b"exit\n")
-        read(b"\0never\0")
-        until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, "the console's end")
-    finally:
-        os.close(terminal)
-    text = said.decode(errors="replace")
-    assert not NOISE.search(text), text
+        terminal.type("exit")
+        assert terminal.end() == 0
+    assert not NOISE.search(terminal.text), terminal.text
 
 
 def test_a_client_that_does_not_shut_its_kernel_down(desk: Desk) -> None:
