@@ -117,6 +117,13 @@ class Conflict(ElasticError):
     remedy = "Try again."
 
 
+class Superseded(Conflict):
+    """Somebody else has resized the kernel meanwhile; the later size holds."""
+
+    reason, retry = "Superseded", False
+    remedy = "Look at the size that it has now."
+
+
 class Gone(ElasticError):
     """The pod or its agent is no longer there."""
 

@@ -35,6 +35,7 @@ from ..errors import (
     NotRunning,
     StartCancelled,
     StartFailed,
+    Superseded,
 )
 from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Step, Template
 from ..resources import Resources
@@ -601,6 +602,8 @@ class Launcher:
         ------
         QuotaFull, ShrinkUnderUse
             Refused; nothing changed. The record's ``resize`` says so as well.
+        Superseded
+            Somebody else resized it after this; the record is about that.
         NotRunning, Gone
             There is no pod to resize.
         """
@@ -614,6 +617,8 @@ class Launcher:
         await self.records.update(kernel_id, lambda k: replace(k, resize=begun))
         try:
             pod = await self._resize_pod(kernel_id, resources)
+        except Superseded:
+            raise  # the record is about the later one
         except Exception as error:
             # Whatever it was, the record must not say for ever that it is under way.
             reason = error.reason if isinstance(error, ElasticError) else "InternalError"
@@ -634,6 +639,8 @@ class Launcher:
                     resources,
                     tell=partial(self._settling.tell_waiting, kernel_id),
                 )
+            except Superseded:
+                raise  # sent again, it would undo the later one
             except Conflict:
                 if attempt == WRITE_ATTEMPTS - 1:
                     raise

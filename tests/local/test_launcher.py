@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from jupyter_elastic.cluster.base import Cluster
 from jupyter_elastic.cluster.local import LocalCluster
-from jupyter_elastic.errors import Conflict, Gone, QuotaFull
+from jupyter_elastic.errors import Conflict, Gone, QuotaFull, Superseded
 from jupyter_elastic.kernels.launcher import Launcher, StartArgs
-from jupyter_elastic.model import Kernel, KernelPhase, Pod, Step
+from jupyter_elastic.model import Kernel, KernelPhase, Pod, Resize, Step
 
 from ..contract.test_local import LocalWorld
 
@@ -201,3 +201,39 @@ def test_others_see_the_steps_of_a_long_start(world: LocalWorld) -> None:
         assert launched.kernel.start == "cold"
 
     slow.run(story)
+
+
+def test_a_resize_that_another_has_overtaken_leaves_the_later_one_alone(
+    world: LocalWorld,
+) -> None:
+    later = Resize(state="Done", message="Now something else.", time=2.0)
+
+    class Overtaken(LocalWorld):
+        asked = 0
+
+        def make(self, capacity: Any) -> LocalCluster:
+            world = self
+
+            class Cluster(LocalCluster):
+                async def resize_pod(self, pod: Pod, resources: Any, **more: Any) -> Pod:
+                    (kernel,) = self.kernels().values()
+                    if kernel.phase is not KernelPhase.RUNNING:
+                        return await super().resize_pod(pod, resources, **more)
+                    world.asked += 1
+                    await self.update_kernel(replace(kernel, resize=later))
+                    raise Superseded("Somebody else resized the pod.")
+
+            return Cluster(state_dir=self.path, capacity=capacity, cgroup=self.cgroup)
+
+    overtaken = Overtaken(world.path, world.cgroup)
+
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        kernel = await launcher.record(overtaken.kernel())
+        await launcher.launch(kernel, overtaken.template(), args())
+        with pytest.raises(Superseded):
+            await launcher.resize(kernel.kernel_id, kernel.resources)
+        assert overtaken.asked == 1, "sent again, it would undo the later one"
+        assert launcher.kernel(kernel.kernel_id).resize == later
+
+    overtaken.run(story)

@@ -43,13 +43,13 @@ from __future__ import annotations
 import msgspec
 
 from ...errors import (
-    Conflict,
     ElasticError,
     Gone,
     NoNodeFits,
     ResizeStuck,
     ResizeUnsupported,
     ShrinkUnderUse,
+    Superseded,
     Unsupported,
 )
 from .facts import amounts
@@ -292,7 +292,7 @@ class Resizing:
         if seen.state is State.DONE:
             return (*told, Finish())
         if seen.state is State.SUPERSEDED:
-            return (*told, GiveUp(Conflict(seen.message)))
+            return (*told, GiveUp(Superseded(seen.message)))
         final = seen.state in (State.INFEASIBLE, State.LOST)
         if seen.error and (final or isinstance(seen.error, ShrinkUnderUse)):
             return (*told, *self._fail(event, now, seen.error))

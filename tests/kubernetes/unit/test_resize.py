@@ -48,6 +48,7 @@ from jupyter_elastic.errors import (
     ResizeStuck,
     ResizeUnsupported,
     ShrinkUnderUse,
+    Superseded,
     Unsupported,
 )
 
@@ -439,7 +440,7 @@ def test_a_kernel_that_was_killed_meanwhile(lost: dict[str, Any]) -> None:
 
 def test_somebody_else_resized() -> None:
     story = at(State.IN_PROGRESS).saw(State.SUPERSEDED)
-    assert isinstance(story.error, Conflict)
+    assert isinstance(story.error, Superseded)
 
 
 @pytest.mark.parametrize("how", ["seen", "told"])
