@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from jupyter_elastic.agent import processes
-
 from ..server.tools import Cell
 from ..testcluster.world import Kube
 from .desk import Desk, home_directory
 from .detour import Detour, detour
-from .served import RESOURCES, Served, own, server_on
+from .served import RESOURCES, Served, server_on
 from .world import install, rules
 
 
@@ -109,22 +107,6 @@ def test_connections_that_are_cut_come_again(world: Served, way: Detour) -> None
     world.desk.offer("later", pool=0, resources=RESOURCES)
     world.until(lambda: world.find("/elastic/api/templates/later"), "the new template")
     world.desk.withdraw("later")
-
-
-@pytest.mark.fault
-def test_a_container_that_is_started_again_is_reached(world: Served) -> None:
-    """As after all its memory was used up."""
-    own(world.desk.kube)
-    world.warm("work")
-    kernel_id = world.start()
-    world.until(
-        lambda: world.elastic(kernel_id)["actual"] == world.elastic(kernel_id)["resources"],
-        "its size",
-    )
-    assert world.execute(kernel_id, "kept = 41; kept") == "41"
-    processes.kill(world.inside(kernel_id))
-    world.until(lambda: world.elastic(kernel_id)["restarts"] == 1, "the container runs again")
-    assert world.execute(kernel_id, "'kept' in globals()", 60) == "False"
 
 
 def test_without_the_right_to_forward_it_is_named(world: Served, settings: dict[str, Any]) -> None:

@@ -230,7 +230,7 @@ class Quota:
                     for key, amount in error.requested.items()
                     if key in hard
                 )
-        return True  # it was removed
+        return False  # it is so new that it is not seen yet, or was removed
 
     def let_kernels_first(self) -> None:
         """A warm pod takes no room that a kernel waits for. Raises QuotaFull."""

@@ -301,3 +301,31 @@ async def test_what_the_cluster_has_not_counted_yet_is_waited_for(
     await it.quota.within(create)
     assert it.deleted == ["a"]
     assert tries == 2
+
+
+async def test_a_quota_that_is_not_seen_yet_takes_no_more_warm_pods_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota, "COUNTED_WITHIN", 0.05)
+    it = World()
+    it.hard = {"requests.memory": "512Mi"}
+    for name in ("a", "b", "c", "d"):
+        it.warm(name, 128)
+    real = it.quotas
+    looks = 0
+
+    def unseen() -> list[QuotaObject]:
+        nonlocal looks
+        looks += 1
+        return []
+
+    async def create() -> None:
+        monkeypatch.setattr(it, "quotas", real)
+        try:
+            it.admit(128)
+        finally:
+            monkeypatch.setattr(it, "quotas", unseen)
+
+    await it.quota.within(create)
+    assert it.deleted == ["a"]
+    assert looks > 1, "it was waited for"
