@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(REPORT_SEEDS))
     parser.add_argument("--worlds", nargs="+", choices=list(GENERATORS), default=list(GENERATORS))
     parser.add_argument("--weeks", type=int, default=5, help="the last one is measured")
-    parser.add_argument("--steps", type=int, default=3, help="turns of the others' knobs; 0: none")
+    parser.add_argument("--steps", type=int, default=6, help="turns of the others' knobs; 0: none")
     parser.add_argument("--patience", type=float, default=Settings().patience)
     parser.add_argument("--plot", metavar="FILE", help="also draw it as SVG")
     parser.add_argument("--json", metavar="FILE", help="also write the results there")

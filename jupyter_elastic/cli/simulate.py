@@ -94,7 +94,7 @@ async def run(context: Context) -> int:
     )
     world = _world(arguments)
     runs = compare(
-        world, arguments.seed, settings, names=RIVALS, steps=3 if arguments.equal_idle else 0
+        world, arguments.seed, settings, names=RIVALS, steps=6 if arguments.equal_idle else 0
     )
     rows = [row for row in summary(runs) if row["world"] != "pooled"]
     if arguments.plot:

@@ -63,7 +63,7 @@ def compare(
     settings: Settings,
     *,
     names: Iterable[str] = tuple(RIVALS),
-    steps: int = 3,
+    steps: int = 6,
 ) -> list[Run]:
     """Ours and the others in one world. ``steps``: turns of the knob; 0: no equal idle."""
     ours = simulate(
