@@ -11,6 +11,7 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 
 from benchmarks.server import Server, start_server
+from jupyter_elastic.api.base import VERBS
 
 from .tools import kernel, phase
 
@@ -78,7 +79,9 @@ async def use(front: Server, gateway: Server) -> None:
 async def protects(front: Server) -> None:
     """Who may ask the front server, and for what; errors are told as the gateway told them."""
     body = b'{"template": "work"}'
-    assert (await ask(front, "/elastic/api/status", Accept="*/*")).code == 403
+    for verb in VERBS:
+        stranger = await ask(front, "/elastic/api/kernels", verb.upper(), Accept="*/*")
+        assert stranger.code == 403, verb
     first = await ask(front, f"/elastic/api/status?token={front.token}", Accept="*/*")
     assert first.code == 200
     cookies = "; ".join(one.partition(";")[0] for one in first.headers.get_list("Set-Cookie"))
