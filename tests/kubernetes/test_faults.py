@@ -133,6 +133,19 @@ class Notebook:
         assert record["status"]["pod"] == view["pod"]
         self.offers_go_on()
 
+    def is_resized_in_the_end(self) -> None:
+        """A kubelet that was away may not look at its pods again for half a minute."""
+        path = f"/elastic/api/kernels/{self.id}"
+
+        def resized() -> bool:
+            request = self.world.ask("PATCH", path, {"resources": {"memory": "280Mi"}})
+            reply = self.world.run(request, 60)
+            if reply.status == 504:
+                assert reply.json["reason"] == "ResizeStuck", reply
+            return reply.status == 200
+
+        self.world.until(resized, "the resize is enforced", 60)
+
     def offers_go_on(self) -> None:
         """The watches run again: what an admin does is seen."""
         with self.world.offered("later", pool=0, resources=RESOURCES):
@@ -176,16 +189,7 @@ def test_the_api_server_is_down(world: Served) -> None:
         world.phase(reply.json["kernel_id"], "Running", 60)
     else:
         assert reply.json["reason"] == "ApiUnreachable", reply
-    path = f"/elastic/api/kernels/{notebook.id}"
-
-    def resized() -> bool:
-        """The kubelet may not look at its pods again for half a minute."""
-        reply = world.run(world.ask("PATCH", path, {"resources": {"memory": "280Mi"}}), 60)
-        if reply.status == 504:
-            assert reply.json["reason"] == "ResizeStuck", reply
-        return reply.status == 200
-
-    world.until(resized, "the resize is enforced", 60)
+    notebook.is_resized_in_the_end()
     notebook.lives()
 
 
@@ -194,6 +198,7 @@ def test_the_kubelet_is_restarted(world: Served) -> None:
     notebook = Notebook(world)
     with cluster.without("kubelet"):
         notebook.ticks()
+    notebook.is_resized_in_the_end()
     notebook.lives()
 
 
