@@ -329,6 +329,13 @@ class Cluster(ABC):
     async def report_pool(self, rows: Sequence[PoolRow]) -> None:  # noqa: B027 - few keep it
         """Keep how the pool stands where administrators look; called by who holds ``pool``."""
 
+    async def keep_demand(self, text: str) -> None:  # noqa: B027 - a help, no duty
+        """Keep what is known of the demand for the next who holds ``pool``; called by who does."""
+
+    async def kept_demand(self) -> str:
+        """What was kept last, by any process; empty when nothing was."""
+        return ""
+
     async def pool_report(self) -> Sequence[PoolRow]:
         """What was reported last, by any process; empty when nothing was, or it is not kept."""
         return ()

@@ -13,6 +13,7 @@ are what they need to remember.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import random
@@ -36,6 +37,8 @@ from .troubles import Troubles
 LEASE = "pool"
 LOOK = 5.0
 """Seconds after which the pool is looked at though nothing happened."""
+KEEP_PERIOD = 300.0
+"""Seconds between two times that what is known of the demand is kept for the next controller."""
 REPORT_PERIOD = 5.0
 """Seconds between two reports of how the pool stands, at least."""
 
@@ -101,6 +104,8 @@ class PoolController:
         self._synced = False
         self._rows: tuple[PoolRow, ...] | None = None
         self._reported = -math.inf
+        self._kept = -math.inf
+        """When the demand was last kept, or recalled; never in this term at first."""
         self._wake = asyncio.Event()
         self._quiet_until = -math.inf
         self._more_in: float | None = None
@@ -145,6 +150,8 @@ class PoolController:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._actor.close()
+            if self.leading and self._predicted(self.templates()):
+                await self._keep_demand()
             await self.term.give_up()
             metrics.POOL.remove(self)
 
@@ -210,6 +217,7 @@ class PoolController:
     def _begin_term(self) -> None:
         metrics.LEADER_CHANGES.inc()
         self._synced = False
+        self._kept = -math.inf
         self._wake.set()
 
     # -- what happens ----------------------------------------------------------------------
@@ -278,7 +286,9 @@ class PoolController:
         pods = {pod.name: pod for pod in _waiting(known) if pod.name not in gone}
         overdue = self._give_up_overdue(pods, now)
         templates = self.templates()
-        if self._predicted(templates):
+        if predicted := self._predicted(templates):
+            if self._kept == -math.inf:
+                await self._recall_demand()
             self.capacity = await self.cluster.capacity()
         self._goals = self.goals()
         wants = {
@@ -297,6 +307,8 @@ class PoolController:
         self._more_in = await self._actor.carry_out(actions)
         if self.leading:
             await self._report(wants)
+            if predicted and now >= self._kept + KEEP_PERIOD:
+                await self._keep_demand()
 
     async def _catch_up(self) -> None:
         """See what others did before our term, and what should have been seen long ago."""
@@ -306,6 +318,22 @@ class PoolController:
         await self.cluster.refresh()
         self.expect.confirm(asked)
         self._synced = True
+
+    async def _recall_demand(self) -> None:
+        """Take what the controller before us knew; that it cannot be had must not stop the pool."""
+        self._kept = self.monotonic()
+        try:
+            text = await self.cluster.kept_demand()
+            self.foresight.restore(json.loads(text) if text else {}, self.clock())
+        except (ElasticError, ValueError) as error:
+            self.log.warning("What was known of the demand is not to be had: %s", error)
+
+    async def _keep_demand(self) -> None:
+        self._kept = self.monotonic()
+        try:
+            await self.cluster.keep_demand(json.dumps(self.foresight.to_json()))
+        except ElasticError as error:
+            self.log.warning("What is known of the demand could not be kept: %s", error)
 
     def _give_up_overdue(self, pods: dict[str, Pod], now: float) -> list[Delete]:
         """Pods that will never be warm count as gone, and their templates as failing."""

@@ -57,7 +57,7 @@ class Foresight:
     def saw_kernel(self, old: Kernel | None, new: Kernel | None, now: float) -> None:
         """A record changed. A start counts once: when it is known whether it was warm."""
         if new is not None and new.start is not None and (old is None or old.start is None):
-            self._of(new.template, now).observe(now, new.start == "warm")
+            self.demand_of(new.template, now).observe(now, new.start == "warm")
 
     def saw_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
         """A pod changed. One that became warm tells how long that takes."""
@@ -68,9 +68,10 @@ class Foresight:
             and new.phase is PodPhase.WARM
         ):
             warm = new.warm_since if new.warm_since is not None else now
-            self._of(new.template, now).refilled(warm - new.created)
+            self.demand_of(new.template, now).refilled(warm - new.created)
 
-    def _of(self, template: str, now: float) -> Demand:
+    def demand_of(self, template: str, now: float) -> Demand:
+        """The demand for a template; of one not heard of, since ``now``."""
         demand = self.demand.get(template)
         if demand is None:
             demand = self.demand[template] = Demand(now, offset=self.offset)
@@ -101,7 +102,7 @@ class Foresight:
         pods = list(pods)
         lines = []
         for name, template in templates.items():
-            demand = self._of(name, now)
+            demand = self.demand_of(name, now)
             demand.advance(now)
             lines.append(
                 Line(

@@ -25,6 +25,7 @@ from jupyter_elastic.model import (
     Offer,
     Pod,
     PodPhase,
+    PoolRow,
     Range,
     Template,
 )
@@ -559,6 +560,40 @@ class ClusterContract:
         world.run(story)
 
     # -- controllers -----------------------------------------------------------------------
+
+    def test_what_is_known_of_the_demand_is_kept_for_others(self, world: World) -> None:
+        async def story(cluster: Cluster) -> None:
+            assert await cluster.kept_demand() == ""
+            other = world.make(world.capacity)
+            await other.open()
+            for text in ("{}", '{"a": 1}'):
+                await cluster.keep_demand(text)
+                assert await other.kept_demand() == text
+            await other.close()
+
+        world.run(story)
+
+    def test_how_the_pool_stands_is_told_to_others(self, world: World) -> None:
+        row = PoolRow(template="a", target=2, warm=1, warming=1, reason="As configured.")
+
+        async def story(cluster: Cluster) -> None:
+            other = world.make(world.capacity)
+            await other.open()
+            assert await cluster.acquire_lease("pool")  # on Kubernetes this makes the KernelPool
+            for rows in (
+                [row],
+                [msgspec.structs.replace(row, failures=2, retry_at=1e9, message="Why not.")],
+            ):
+                await cluster.report_pool(rows)
+
+                deadline = time.monotonic() + 10
+                while list(await other.pool_report()) != rows:
+                    assert time.monotonic() < deadline, "the other server does not see it"
+                    await asyncio.sleep(0.02)
+            await cluster.release_lease("pool")
+            await other.close()
+
+        world.run(story)
 
     def test_a_lease_has_one_holder(self, world: World) -> None:
         async def story(cluster: Cluster) -> None:

@@ -267,3 +267,28 @@ def test_a_schedule_is_a_floor_of_the_prediction() -> None:
     found = foresight.targets({"a": offered}, {}, room, (), time.time())["a"]
     assert found.size == 7
     assert "7 by every day 0:00" in found.reason
+
+
+def test_what_is_known_of_the_demand_outlives_its_controller(state_dir: Path) -> None:
+    offered = {"a": template(size=0)}
+    offered["a"] = replace(offered["a"], pool=replace(offered["a"].pool, predict=True))
+
+    async def scenario() -> None:
+        async with kept(state_dir, offered) as (cluster, controller):
+            await until(lambda: controller.leading, "it keeps the pool")
+            for _ in range(3):
+                controller.foresight.demand_of("a", time.time()).observe(time.time(), hit=True)
+            await controller.stop()
+            following = PoolController(cluster, lambda: offered, refill_delay=0)
+            following.start()
+            known = following.foresight.demand
+            await until(lambda: "a" in known and known["a"].hits == 3, "the next one knows it")
+            await following.stop()
+
+            await cluster.keep_demand("{ no JSON")
+            third = PoolController(cluster, lambda: offered, refill_delay=0)
+            third.start()
+            await until(lambda: third.targets() == {"a": 1}, "damage does not stop the pool")
+            await third.stop()
+
+    asyncio.run(scenario())

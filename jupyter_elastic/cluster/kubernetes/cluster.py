@@ -498,6 +498,14 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`."""
         await self._pool.report(rows)
 
+    async def keep_demand(self, text: str) -> None:
+        """See :class:`~..base.Cluster`. In a ConfigMap of its own: nobody watches it."""
+        await self._pool.keep_demand(text)
+
+    async def kept_demand(self) -> str:
+        """See :class:`~..base.Cluster`."""
+        return await self._pool.kept_demand()
+
     async def pool_report(self) -> Sequence[PoolRow]:
         """See :class:`~..base.Cluster`."""
         return self._pool.reported()

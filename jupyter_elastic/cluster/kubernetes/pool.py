@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
+
 from ...errors import ElasticError
 from ...model import Pod, PoolRow, Template
 from ...podoptions import API_VERSION
@@ -16,16 +18,23 @@ from .api import MERGE_PATCH, KubeApi
 from .lease import LeaseElector
 from .manifests import label
 from .objects import seconds
+from .problems import ApiNotFound
 from .records import timestamp
 from .tending import Care, care_for
 from .view import View
 
 LEASE_SECONDS = 10.0
 """How long a holder of a lease may be silent before another takes over."""
+DEMAND = "jupyter-elastic-demand"
+"""The name of the ConfigMap with what is known of the demand."""
 POOL = "pool"
 """The name of the KernelPool that is made where there is none."""
 MAKE_AGAIN = 30.0
 """Seconds after which it is made again: somebody deleted it, or it could not be made."""
+
+
+class _ConfigMap(msgspec.Struct):
+    data: dict[str, str] = {}
 
 
 class Pool:
@@ -161,6 +170,25 @@ class Pool:
             )
             for row in (pool.status.get("templates") or () if pool is not None else ())
         ]
+
+    async def keep_demand(self, text: str) -> None:
+        """See :meth:`..base.Cluster.keep_demand`."""
+        data = {"data": {"demand": text}}
+        try:
+            path = self._api.path("configmaps", DEMAND)
+            await self._api.request("PATCH", path, body=data, content_type=MERGE_PATCH)
+        except ApiNotFound:
+            meta = {"name": DEMAND, "labels": manifests.MANAGED_BY}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, **data}
+            await self._api.request("POST", self._api.path("configmaps"), body=body)
+
+    async def kept_demand(self) -> str:
+        """See :meth:`..base.Cluster.kept_demand`."""
+        try:
+            answer = await self._api.request("GET", self._api.path("configmaps", DEMAND))
+        except ApiNotFound:
+            return ""
+        return msgspec.json.decode(answer, type=_ConfigMap).data.get("demand", "")
 
     # -- who keeps it ----------------------------------------------------------------------
 

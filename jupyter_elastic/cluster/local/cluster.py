@@ -370,6 +370,14 @@ class LocalCluster(base.Cluster):
         """See :class:`~..base.Cluster`."""
         await self._do(self._state.put_pool, list(rows))
 
+    async def keep_demand(self, text: str) -> None:
+        """See :class:`~..base.Cluster`."""
+        await self._do(self._state.put_demand, text)
+
+    async def kept_demand(self) -> str:
+        """See :class:`~..base.Cluster`."""
+        return await self._do(self._state.demand_text)
+
     async def pool_report(self) -> Sequence[PoolRow]:
         """See :class:`~..base.Cluster`."""
         return await self._do(self._state.pool_rows)

@@ -97,6 +97,7 @@ class StateDir:
         self.leases = path / "leases"
         self.heartbeat = path / "heartbeat"
         self.pool = path / "pool.json"
+        self.demand = path / "demand.json"
         self._broken: set[str] = set()
 
     def prepare(self) -> None:
@@ -195,6 +196,15 @@ class StateDir:
         """Write how the pool stands, for whoever looks. Only by the holder of a lease."""
         with self._errors():
             self._write(self.pool, rows)
+
+    def put_demand(self, text: str) -> None:
+        """Write what is known of the demand. Only by the holder of a lease."""
+        with self._errors():
+            self._write(self.demand, text)
+
+    def demand_text(self) -> str:
+        """What was written last; empty when nothing was that can be read."""
+        return self._read(self.demand, str) or ""
 
     def pool_rows(self) -> list[PoolRow]:
         """What was written last; empty when nothing was that can be read."""
