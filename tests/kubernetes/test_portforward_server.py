@@ -99,6 +99,11 @@ def test_connections_that_are_cut_come_again(world: Served, way: Detour) -> None
         channel.close()
 
     world.run(scenario())
+    # To a kernel that is said to be busy, Jupyter opens channels without seeing that they are open.
+    world.until(
+        lambda: world.get(f"/api/kernels/{kernel_id}")["execution_state"] == "idle",
+        "the server knows that the cell has ended",
+    )
     assert world.execute(kernel_id, "kept + 1") == "43"
     assert world.resize(kernel_id, memory="300Mi")["resize"]["state"] == "Done"
     view = world.elastic(kernel_id)
