@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -37,6 +38,9 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.i
 POOL = 128
 """Requests under way at once; more wait for a connection."""
 
+SETTLES = 10.0
+"""Seconds after an outage in which a refusal is asked again: an API server that starts answers
+before it has read who may do what."""
 CONNECT_TIMEOUT = 5.0
 LONGEST_WAIT = 5.0
 """Seconds between two attempts, at most, unless the API asks for more."""
@@ -75,6 +79,8 @@ class KubeApi:
         self._connection = connection
         self._clock, self._sleep, self._rand = clock, sleep, rand
         self._budget = Budget(qps, burst, clock=clock, sleep=sleep)
+        self._broken_at = -math.inf
+        """When the connection failed last."""
         # Streams last; were they of the same pool, they could leave none for requests.
         self._session, self._streams = session(POOL), session(0)
 
@@ -188,6 +194,7 @@ class KubeApi:
                 again = (safe or not reached) and not isinstance(error, aiohttp.ClientSSLError)
                 failure: ElasticError = self._unreachable(about, error, timeout)
                 failure.__cause__ = error
+                self._broken_at = self._clock()
             else:
                 if code < 300:
                     return answer
@@ -199,6 +206,8 @@ class KubeApi:
                 lost = lost or code >= 500  # whoever answers may not know what became of it
                 failure = _explain(code, answer, about, wait, exists)
                 again = _repeatable(code, failure, safe, attempt)
+                if isinstance(failure, Forbidden) and self._clock() < self._broken_at + SETTLES:
+                    again = True  # nothing was done
             spent += self._clock() - started
             attempt += 1
             delay = self._delay(attempt, wait)
@@ -264,6 +273,7 @@ class KubeApi:
                             yield line
                     return
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            self._broken_at = self._clock()
             raise self._unreachable(about, error, seconds) from error
 
     async def websocket(

@@ -24,7 +24,7 @@ from jupyter_elastic.cluster.kubernetes import problems
 from jupyter_elastic.cluster.kubernetes.api import MERGE_PATCH, KubeApi
 from jupyter_elastic.cluster.kubernetes.connection import Connection, proxy_for
 from jupyter_elastic.cluster.kubernetes.transport import Budget, lines
-from jupyter_elastic.errors import ApiUnreachable, KernelExists, Unsupported
+from jupyter_elastic.errors import ApiUnreachable, Forbidden, KernelExists, Unsupported
 
 from .fakeapi import PODS, FakeApi, Pause, connected, cut, failure, hang, until, write_kubeconfig
 
@@ -285,6 +285,31 @@ async def test_what_did_not_reach_the_api_is_repeated(tmp_path: Path) -> None:
         await fake.start(port)
         await asked
         assert fake.paths == [f"POST {PODS}"]
+
+
+async def test_a_refusal_is_asked_again_just_after_an_outage_only(tmp_path: Path) -> None:
+    """An API server that starts knows no roles for a moment."""
+    refused = failure(
+        403,
+        "Forbidden",
+        'pods is forbidden: User "ada" cannot create resource "pods" in API group "" in the'
+        ' namespace "team"',
+    )
+    now = 1000.0
+    async with connected(tmp_path, clock=lambda: now) as (fake, api):
+        port = fake.port
+        await fake.stop()
+        asked = asyncio.create_task(api.request("POST", PODS, body={}))
+        await until(lambda: api.requests["create", "pods"] > 2, "some attempts")
+        fake.next.extend([refused, refused])
+        await fake.start(port)
+        await asked
+        assert fake.paths == [f"POST {PODS}"] * 3
+        now += 11
+        fake.next.append(refused)
+        with pytest.raises(Forbidden, match="may not create pods"):
+            await api.request("POST", PODS, body={})
+        assert fake.paths == [f"POST {PODS}"] * 4
 
 
 async def test_no_answer_in_time_is_an_error_that_says_nothing_is_lost(tmp_path: Path) -> None:
