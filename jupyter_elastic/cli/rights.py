@@ -28,12 +28,14 @@ class Right(msgspec.Struct, frozen=True, order=True):
     resource: str
     """With the subresource: ``pods/resize``."""
     verb: str
+    name: str = ""
+    """Of the one object that it is about; empty: of any."""
 
     def __str__(self) -> str:
         """As a rule of a Role names it: ``patch pods/resize``."""
         resource, slash, sub = self.resource.partition("/")
         dot = f".{self.group}" if self.group else ""
-        return f"{self.verb} {resource}{dot}{slash}{sub}"
+        return f"{self.verb} {resource}{dot}{slash}{sub} {self.name}".rstrip()
 
 
 def rights_of(manifests: str, role: str) -> list[Right]:
@@ -56,7 +58,8 @@ def _of_rule(rule: dict[str, Any]) -> Iterator[Right]:
     for group in rule["apiGroups"]:
         for resource in rule["resources"]:
             for verb in rule["verbs"]:
-                yield Right(group, resource, verb)
+                for name in rule.get("resourceNames") or [""]:
+                    yield Right(group, resource, verb, name)
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -86,6 +89,7 @@ async def ask(api: KubeApi, rights: Sequence[Right]) -> list[Right]:
             "resource": resource,
             "subresource": sub,
             "verb": right.verb,
+            "name": right.name,
         }
         body = {
             "apiVersion": "authorization.k8s.io/v1",
