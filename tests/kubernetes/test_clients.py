@@ -17,7 +17,7 @@ from tornado.httpclient import HTTPClientError
 from benchmarks.server import free_port, start_server
 
 from ..server.console import console
-from ..server.gateway import in_front_of, use
+from ..server.gateway import in_front_of, use, use_by_panel
 from ..server.tools import eventually, start, warm
 from ..testcluster.world import Kube
 from .desk import Desk, home_directory
@@ -118,6 +118,7 @@ def test_a_server_with_a_gateway_url_uses_a_warm_pod_of_the_gateway(desk: Desk) 
             await warm(gateway)
             async with in_front_of(gateway, desk.home / "front") as front:
                 await use(front, gateway)
+                await use_by_panel(front, gateway)
 
     asyncio.run(scenario())
 

@@ -15,7 +15,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from benchmarks.server import free_port, start_server
 
-from .gateway import ask, in_front_of, protects, use
+from .gateway import ask, in_front_of, protects, use, use_by_panel
 from .test_starts import interrupted
 from .tools import config, eventually
 from .world import World, template, templates, world_of
@@ -179,6 +179,19 @@ def test_behind_a_gateway_nothing_is_changed(tmp_path: Path) -> None:
     assert "kernels come from a gateway" in text
     assert "jupyter_elastic | extension was successfully loaded" in text
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.newest
+def test_the_panel_starts_kernels_of_a_gateway(home: Path) -> None:
+    async def scenario() -> None:
+        gateway = await start_server(home, config(pool=1))
+        try:
+            async with in_front_of(gateway, home / "front") as front:
+                await use_by_panel(front, gateway)
+        finally:
+            await gateway.stop()
+
+    asyncio.run(scenario())
 
 
 def test_a_gateway_is_used_through_a_server_in_front(home: Path) -> None:
