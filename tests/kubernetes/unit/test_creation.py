@@ -164,6 +164,10 @@ async def test_what_is_there_already_need_not_be_made(tmp_path: Path) -> None:
         first = it.uid
         await it.creator.ensure(PODS, BODY)
         assert it.uid == first
+
+
+async def test_a_refusal_is_told_by_who_only_needs_it_to_be_there(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
         it.fake.next.append(failure(403, "Forbidden", "no"))
         with pytest.raises(Forbidden):
             await it.creator.ensure(PODS, BODY)
