@@ -7,6 +7,7 @@ every refill time, the same guards. What each is missing is what its rule does n
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -67,7 +68,7 @@ class Elastic:
         return {name: target.size for name, target in self.found.items()}
 
 
-class _Rival:
+class _Rival(ABC):
     """What the others share: rates, refill times, guards."""
 
     period, awaits_events = 60.0, False
@@ -119,9 +120,9 @@ class _Rival:
         self.given = {kind.name: size for kind, size in zip(self.kinds, given, strict=True)}
         return self.given
 
+    @abstractmethod
     def wishes(self, counts: Mapping[str, int], room: Room) -> Mapping[str, int]:
         """Pods wanted, by template, from starts within the window."""
-        raise NotImplementedError
 
     def values(self, template: str, number: int, counts: Mapping[str, int]) -> list[float]:
         """What each pod is worth where there is not room for all: by frequency, falling."""
