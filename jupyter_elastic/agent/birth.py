@@ -79,6 +79,7 @@ class Spare:
         self.app._bind_socket = self._note_socket
         self.app.initialize([])
         self.app.log.removeFilter(_not_yet_encrypted)
+        _rehearse(self.app.shell)
         if len(self._unbound) != len(_CHANNELS):
             raise RuntimeError(f"this ipykernel bound {len(self._unbound)} sockets, not 4")
         self._config_files = identity.stamps(self._possible_config_files())
@@ -148,6 +149,15 @@ class Spare:
         sys.stdout.flush()
         sys.stderr.flush()
         app.start()
+
+
+def _rehearse(shell: Any) -> None:
+    """Build what IPython builds for a first cell: the tokenizer's patterns, and the formatters.
+
+    Nothing runs, and nothing is left that a user could see.
+    """
+    shell.transform_cell("1 + 1\n")
+    shell.display_formatter.format(2)
 
 
 def _not_yet_encrypted(record: Any) -> bool:
