@@ -18,13 +18,10 @@ from typing import Any
 
 import pytest
 
-from jupyter_elastic.agent import protocol
-from jupyter_elastic.cluster.kubernetes import KubernetesCluster
 from jupyter_elastic.errors import Conflict, Gone, KernelExists, StartCancelled
 from jupyter_elastic.kernels import takeover
-from jupyter_elastic.kernels.launcher import Launched, Launcher, StartArgs
 from jupyter_elastic.kernels.takeover import Takeover
-from jupyter_elastic.model import Kernel, Offer, Pod, PodPhase, Range, Template
+from jupyter_elastic.model import Kernel, Offer, Range, Template
 from jupyter_elastic.resources import GIB, MIB, Resources
 
 from ..testcluster.api import ApiFailure
@@ -33,6 +30,7 @@ from ..testcluster.nodes import FAKE_GPU, FAKE_SELECTOR, TOLERATION
 from ..testcluster.world import Kube
 from .clients import until
 from .desk import KERNELS, Desk, home_directory
+from .stage import Contestant, Hand, contestant
 from .world import install, options
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]
@@ -51,26 +49,6 @@ def desk(kube: Kube) -> Iterator[Desk]:
     install(kube)
     with kube.namespace() as namespace, home_directory() as home:
         yield Desk(kube, namespace, home)
-
-
-class Hand:
-    """Answers for the agent of one pod: it starts one kernel, once."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-
-    async def call(self, op: str, timeout: float = 10.0, **fields: Any) -> dict[str, Any]:
-        await asyncio.sleep(random.uniform(0, 0.03))
-        if op == "hello":
-            return {"phase": "warm", "overhead": 0, "curve": True}
-        if op == "status":
-            return {"alive": bool(self.started), "kernel_id": (self.started or [""])[0]}
-        if op == protocol.START:
-            self.started.append(fields["kernel_id"])
-            return {"how": "spare", "connection": {}}
-        return {}
 
 
 class Stage:
@@ -97,9 +75,7 @@ class Stage:
 
     async def server(self) -> Contestant:
         """One more server: a connection, a cache and a launcher of its own."""
-        cluster = Staged(self)
-        await cluster.open()
-        return Contestant(cluster, Launcher(cluster, start_timeout=90))
+        return await contestant(self.desk.namespace, self.desk.kubeconfig, self.hands)
 
     def kernel(self, kernel_id: str = "") -> Kernel:
         return Kernel(
@@ -132,46 +108,6 @@ class Stage:
             and all(one.get("phase") == "Running" for one in records.values())
             and all(live.get(one["pod"]) == name for name, one in records.items())
         )
-
-
-class Staged(KubernetesCluster):
-    """The adapter, with stand-ins for agents."""
-
-    def __init__(self, stage: Stage) -> None:
-        super().__init__(
-            namespace=stage.desk.namespace,
-            kubeconfig=str(stage.desk.kubeconfig),
-            access="direct",
-            qps=500.0,
-        )
-        self._hands = stage.hands
-
-    async def open(self) -> None:
-        await super().open()
-        self._talks.dial = self.dial  # type: ignore[method-assign]
-
-    async def dial(self, pod: Pod) -> Any:
-        return self._hands.setdefault(pod.name, Hand())
-
-
-class Contestant:
-    """A server, as far as starts go."""
-
-    def __init__(self, cluster: Staged, launcher: Launcher) -> None:
-        self.cluster = cluster
-        self.launcher = launcher
-
-    def warm(self) -> int:
-        """Warm pods that it sees."""
-        return sum(pod.phase is PodPhase.WARM for pod in self.cluster.pods().values())
-
-    async def start(self, kernel: Kernel, template: Template) -> Launched:
-        kernel = await self.launcher.record(kernel)
-        return await self.launcher.launch(kernel, template, StartArgs(key="k", env={}))
-
-    async def close(self) -> None:
-        await self.launcher.close()
-        await self.cluster.close()
 
 
 async def servers(stage: Stage, count: int) -> list[Contestant]:
