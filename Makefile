@@ -135,9 +135,9 @@ bench-kubernetes: cluster-up ## The same on the real Kubernetes of `make cluster
 	$(BIN)/python -m benchmarks.launch --cluster kubernetes $(ARGS)
 	$(BIN)/python -m benchmarks.resize $(ARGS)
 
-.PHONY: bench-scale
-bench-scale: cluster-up ## Thousands of kernels there, of nodes that pretend (10 min; ARGS="--kernels 500")
-	$(BIN)/python -m benchmarks.scale $(ARGS)
+.PHONY: bench-crowd
+bench-crowd: cluster-up ## Thousands of kernels there, of nodes that pretend (10 min; ARGS="--kernels 500")
+	$(BIN)/python -m benchmarks.crowd $(ARGS)
 
 .PHONY: docs-screenshot
 docs-screenshot: export UPDATE_SCREENSHOT := 1

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scale``: thousands of kernels in one namespace of the test cluster.
+"""``python -m benchmarks.crowd``: thousands of kernels in one namespace of the test cluster.
 
 On the Kubernetes of ``make cluster-up``, with pods of nodes that only pretend (kwok) and stand-ins
 for their agents; everything else is real: API server, scheduler, three ``jupyter elastic
@@ -49,7 +49,7 @@ from tests.testcluster.nodes import FAKE_SELECTOR, TOLERATION
 from .kubernetes import Place
 from .stats import figures, table, write
 
-NAME = "scale"
+NAME = "crowd"
 SIZE = Resources(cpu=100, memory=64 * MIB)
 SERVERS = CONTROLLERS = 3
 OWN = ("kernels", "kernelpools", "kerneltemplates", "pods", "secrets", "configmaps")
@@ -70,14 +70,15 @@ class Seat:
 
     def watch(self) -> None:
         """Note the longest time that one callback keeps the loop, in CPU seconds."""
-        run = asyncio.Handle._run  # type: ignore[attr-defined]
+        handles: Any = asyncio.Handle
+        run = handles._run
 
         def timed(handle: asyncio.Handle) -> None:
             begun = time.thread_time()
             run(handle)
             self.longest = max(self.longest, time.thread_time() - begun)
 
-        asyncio.Handle._run = timed  # type: ignore[attr-defined]
+        handles._run = timed
 
     async def start(self, number: int) -> dict[str, Any]:
         """Start a kernel; how that went, in seconds."""
@@ -168,7 +169,7 @@ def control(config: str) -> int:
     async def dial(_: Talks, pod: Pod) -> Any:
         return hands.setdefault(pod.name, Hand())
 
-    Talks.dial = dial  # type: ignore[method-assign]
+    setattr(Talks, "dial", dial)  # noqa: B010 - stands in for the method
     return cli.main(["controller", "--config", config])
 
 
@@ -219,7 +220,7 @@ class Controllers:
 
     def start(self) -> None:
         """One more."""
-        command = [sys.executable, "-m", "benchmarks.scale", "--controller", str(self.config)]
+        command = [sys.executable, "-m", "benchmarks.crowd", "--controller", str(self.config)]
         log = (self.desk.home / f"controller-{len(self.all)}.log").open("wb")
         with log:
             self.all.append(subprocess.Popen(command, stdout=log, stderr=log))
@@ -265,7 +266,7 @@ class Controllers:
 async def children(desk: Desk) -> AsyncIterator[list[Child]]:
     """The servers."""
     found = []
-    command = [sys.executable, "-m", "benchmarks.scale", "--server"]
+    command = [sys.executable, "-m", "benchmarks.crowd", "--server"]
     command += [desk.namespace, str(desk.kubeconfig)]
     try:
         for _ in range(SERVERS):
@@ -542,7 +543,7 @@ def main() -> None:
     results: dict[str, Any] = {"kernels": arguments.kernels, "pool": arguments.pool}
     with place(1 + (arguments.kernels + 2 * arguments.pool) // 900) as desk:
         asyncio.run(measure(arguments, desk, results))
-    write("scale", results, arguments.out)
+    write("crowd", results, arguments.out)
 
 
 if __name__ == "__main__":
