@@ -96,6 +96,8 @@ class PoolController:
         """The quota when it was last looked at, by who keeps the pool."""
         self.owners_shown = 0
         """How many owners the metrics name."""
+        self.namespace = ""
+        """What the metrics call the pool, where a process keeps several."""
         self._rng = rng or random.Random()
         self._troubles = Troubles(self.pace.warming_grace, self._rng, self.log)
         self._steady = Stabiliser(self.pace.scale_down_after)

@@ -178,6 +178,11 @@ class FakeApi:
             keep = request.method == "GET"
             found = self.made[request.path] if keep else self.made.pop(request.path)
             return web.json_response(found)
+        if request.path in self.made and request.method == "PATCH":
+            self.version += 1
+            _merge(self.made[request.path], await request.json())
+            self.made[request.path]["metadata"]["resourceVersion"] = str(self.version)
+            return web.json_response(self.made[request.path])
         if request.method != "GET":
             return web.json_response({"metadata": {"name": "x"}})
         if request.path == PODS:
@@ -260,6 +265,17 @@ class FakeApi:
         finally:
             self._streams.remove(mine)
         return response
+
+
+def _merge(into: Object, patch: Object) -> None:
+    """A JSON merge patch."""
+    for key, value in patch.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
 
 
 def write_kubeconfig(path: Path, server: str, user: Object | None = None, **context: Any) -> Path:
