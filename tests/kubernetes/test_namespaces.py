@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from jupyter_elastic.cluster.kubernetes.namespaces import KEPT_BY, LABEL
 
 from ..testcluster.api import ApiFailure
 from ..testcluster.world import Kube
-from .desk import Desk
+from .desk import KERNELS, Desk
 from .world import access, install
 
 POOLS = "/apis/elastic.jupyter.org/v1alpha1/namespaces/{}/kernelpools"
@@ -115,7 +116,11 @@ class Landlord:
         self.kube, self._stack, self._folder = kube, stack, folder
         self.home = stack.enter_context(kube.namespace())
         self.replicas: list[Replica] = []
-        stack.callback(lambda: [one.end() for one in self.replicas])
+        stack.callback(self.end)
+
+    def end(self) -> None:
+        for replica in self.replicas:
+            replica.end()
 
     def namespace(self) -> Desk:
         name = self._stack.enter_context(self.kube.namespace())
@@ -131,6 +136,13 @@ class Landlord:
         body = {"apiVersion": "elastic.jupyter.org/v1alpha1", "kind": "KernelPool"}
         path = POOLS.format(desk.namespace)
         self.kube.admin.post(path, {**body, "metadata": {"name": "mine"}})
+
+    def apply_kernel(self, desk: Desk) -> None:
+        """Write a record that nobody starts."""
+        spec = {"template": "work", "owner": "ada", "resources": {"cpu": "1", "memory": "300Mi"}}
+        body = {"apiVersion": "elastic.jupyter.org/v1alpha1", "kind": "Kernel", "spec": spec}
+        meta = {"name": str(uuid.uuid4())}
+        self.kube.admin.post(KERNELS.format(desk.namespace), {**body, "metadata": meta})
 
     def keeper(self, desk: Desk) -> str:
         """Who the namespace's KernelPool says keeps it."""
@@ -162,8 +174,17 @@ class Landlord:
         return replica
 
     def until_warm(self, *desks: Desk) -> None:
-        for desk in desks:
-            until(lambda desk=desk: warm(desk), f"a warm pod in {desk.namespace}\n" + self.logs())
+        def all_are() -> bool:
+            return all(warm(desk) for desk in desks)
+
+        names = ", ".join(desk.namespace for desk in desks)
+        self.until(all_are, f"warm pods in {names}")
+
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        try:
+            return until(condition, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
 
     def logs(self) -> str:
         return "\n".join(one.log() for one in self.replicas)
@@ -172,7 +193,7 @@ class Landlord:
         def look() -> list[Replica]:
             return [one for one in self.replicas if desk.namespace in one.leads()]
 
-        found: list[Replica] = until(look, f"a leader of {desk.namespace}\n" + self.logs())
+        found: list[Replica] = self.until(look, f"a leader of {desk.namespace}")
         [leader] = found
         return leader
 
@@ -185,6 +206,10 @@ def warm(desk: Desk) -> list[str]:
         if pod["metadata"].get("labels", {}).get(phase) == "warm"
         and "deletionTimestamp" not in pod["metadata"]
     ]
+
+
+def running(desk: Desk) -> bool:
+    return [one.get("status", {}).get("phase") for one in desk.kernels()] == ["Running"]
 
 
 @pytest.fixture
@@ -217,24 +242,28 @@ def test_pools_come_and_go_with_labels_and_survive_a_replica(landlord: Landlord)
     killed = landlord.leader(one)
     killed.process.kill()
     [other] = [replica for replica in landlord.replicas if replica is not killed]
-    until(lambda: len(other.leads()) == 3, "the other one keeps all of them\n" + landlord.logs())
+    landlord.until(lambda: len(other.leads()) == 3, "the other one keeps all of them")
     [lost] = warm(one)
     one.remove(f"pods/{lost}")
     landlord.until_warm(one)
 
+    landlord.apply_kernel(two)
+    landlord.until(lambda: running(two), "a kernel that was only applied runs")
+    landlord.until_warm(two)
+
     landlord.label(one, None)
     landlord.label(unmarked, "enabled")
     landlord.until_warm(unmarked)
-    until(lambda: not one.pods(), "its warm pods are given back\n" + landlord.logs())
-    until(lambda: not landlord.keeper(one), "its pool is given up")
-    until(lambda: one.namespace not in other.leads(), "it is looked after no more")
+    landlord.until(lambda: not one.pods(), "its warm pods are given back")
+    landlord.until(lambda: not landlord.keeper(one), "its pool is given up")
+    landlord.until(lambda: one.namespace not in other.leads(), "it is looked after no more")
     assert len(warm(two)) == 1
 
     third = landlord.start(*words)
-    until(lambda: third.ask("readyz"), "the third is ready")
+    landlord.until(lambda: third.ask("readyz"), "the third is ready")
     other.process.terminate()
     assert other.process.wait(30) == 0
-    until(lambda: len(third.leads()) == 3, "it is handed over to\n" + landlord.logs())
+    landlord.until(lambda: len(third.leads()) == 3, "it is handed over to")
     assert "Traceback" not in landlord.logs()
     assert "may not" not in landlord.logs(), landlord.logs()
 
