@@ -23,6 +23,8 @@ from .service import ElasticService
 from .settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from .supervisor import Supervisor
 
+SPREAD = 10.0
+"""Seconds over which what can wait is spread when all pools begin to be kept at once."""
 SETTLE = 0.1
 """Seconds in which changes of namespaces are gathered: they come in dozens."""
 CLOSE_WITHIN = 6.0
@@ -66,7 +68,7 @@ class ManyPools:
             The cluster cannot be asked; no namespace is looked after.
         """
         options = self._kubernetes.options()
-        qps = options["qps"]
+        qps = self._chosen.requests_per_second
         api = await KubeApi.connect(
             kubeconfig=options["kubeconfig"],
             context=options["context"],
@@ -95,11 +97,21 @@ class ManyPools:
             self._task = asyncio.create_task(self._follow(self._found), name="elastic-namespaces")
 
     async def close(self) -> None:
-        """Hand over all pools; pods and kernels run on. Idempotent."""
+        """Hand over all pools; pods and kernels run on. Idempotent.
+
+        Others may begin as soon as nothing is done here any more; what is left to write down comes
+        after that.
+        """
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        services = self.services().values()
+        await asyncio.gather(
+            *(one.controller.halt() for one in services), *(one.takeover.stop() for one in services)
+        )
+        if self._fleet is not None:
+            await self._fleet.hand_over()
         try:
             await asyncio.wait_for(self._supervisor.close(), CLOSE_WITHIN)
         except asyncio.TimeoutError:
@@ -149,6 +161,7 @@ class ManyPools:
             self._kubernetes,
             cluster=cluster,
             lease=lease_name(shard_of(namespace, shards), shards),
+            spread=SPREAD,
             log=log,
         )
         # What servers are told does not hold for whom they leave it to.

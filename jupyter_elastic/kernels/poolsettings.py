@@ -156,6 +156,13 @@ class ElasticNamespaces(Configurable):
         help="With `everywhere`: whether a ResourceQuota in a namespace is enough (`--by-quota`).",
     ).tag(config=True)
 
+    requests_per_second = Float(
+        200.0,
+        min=1.0,
+        help="Requests to the API server per second, on average, for all namespaces together; "
+        "bursts of twice as many.",
+    ).tag(config=True)
+
     shards = Int(
         1,
         min=1,

@@ -72,6 +72,8 @@ class ElasticService:
         One that is made already, and not yet open; by default the configured one.
     lease
         The lease that whoever keeps the pool must hold.
+    spread
+        See :class:`~..pool.controller.PoolController`.
     find_specs
         Kernelspecs on this machine, ``{name: {resource_dir, spec}}``, from which templates are
         made when none is configured. Called off the loop's critical path.
@@ -85,6 +87,7 @@ class ElasticService:
         *,
         cluster: Cluster | None = None,
         lease: str = LEASE,
+        spread: float = 0.0,
         find_specs: Callable[[], Mapping[str, Any]] | None = None,
         log: logging.Logger | None = None,
     ) -> None:
@@ -110,6 +113,7 @@ class ElasticService:
             # On one machine GPUs are given at the claim, on Kubernetes with the pod.
             foresight=pool.foresight(gives_gpus=not self.cluster.inherits_environment),
             lease=lease,
+            spread=spread,
             log=self.log,
         )
         self.controller.owners_shown = pool.metrics_owners

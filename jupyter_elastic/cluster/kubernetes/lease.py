@@ -20,6 +20,7 @@ import msgspec
 from ...errors import ApiUnreachable, Conflict, ElasticError
 from . import problems
 from .api import MERGE_PATCH, KubeApi
+from .balance import WANTED_BY, YIELD
 from .manifests import MANAGED_BY
 from .objects import Meta
 
@@ -158,7 +159,11 @@ class LeaseElector:
     def _taken(self, lease: LeaseObject) -> bool:
         """Whether another holds it and has not been silent for too long."""
         holder = lease.spec.holder_identity
-        if not holder or holder == self.identity:
+        if not holder:
+            asker = lease.metadata.annotations.get(WANTED_BY, self.identity)
+            # It was let go for somebody, who may have gone as well.
+            return asker != self.identity and self._clock() - self._changed_at < YIELD
+        if holder == self.identity:
             return False
         promised = lease.spec.lease_duration_seconds or self._duration
         return self._clock() - self._changed_at < promised
@@ -193,6 +198,7 @@ class LeaseElector:
 
     async def _patch(self, lease: LeaseObject, spec: dict[str, Any] | None = None) -> LeaseObject:
         """Write if nobody has written since; our claim when no ``spec`` is given."""
+        notes: dict[str, None] = {}
         if spec is None:
             now = self._time()
             spec = {
@@ -203,11 +209,13 @@ class LeaseElector:
             if lease.spec.holder_identity != self.identity:
                 spec["acquireTime"] = now
                 spec["leaseTransitions"] = (lease.spec.lease_transitions or 0) + 1
+                notes = {WANTED_BY: None}  # whoever asked, it is ours now
         body = {
             "metadata": {
                 "uid": lease.metadata.uid,
                 "resourceVersion": lease.metadata.resource_version,
                 "labels": MANAGED_BY,
+                **({"annotations": notes} if notes else {}),
             },
             "spec": spec,
         }

@@ -11,10 +11,13 @@ import math
 import time
 from collections.abc import Callable
 
+from .balance import YIELD
 from .lease import LeaseElector
 
-LOOK = 2.0
+LOOK = 1.0
 """Seconds between two looks at a lease that another process holds."""
+STOPPED_WITHIN = 0.2
+"""Seconds that those who act by a lease get to see that it is not ours any more."""
 
 
 class SharedLease:
@@ -49,6 +52,14 @@ class SharedLease:
         if self._held and not was:
             self._tell()
         return self._held
+
+    async def hand_over(self) -> None:
+        """Let the one who asks for it have it; first all who act here are told to stop."""
+        async with self._lock:
+            self._held, self._look_at = False, self._clock() + YIELD
+        self._tell()
+        await asyncio.sleep(STOPPED_WITHIN)
+        await self._elector.release()
 
     async def release(self) -> None:
         """Let another process take over at once. Idempotent; nobody may ask any more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import time
 from collections import deque
@@ -228,7 +229,8 @@ class FakeApi:
             for field in ("uid", "resourceVersion"):
                 if patch["metadata"][field] != old["metadata"][field]:
                     return await failure(409, "Conflict", "modified")(request)
-            lease = {part: {**old[part], **patch[part]} for part in ("metadata", "spec")}
+            lease = copy.deepcopy(old)
+            _merge(lease, patch)
         lease["metadata"]["resourceVersion"] = str(self.version)
         self.leases[name] = lease
         return web.json_response(lease)

@@ -6,12 +6,21 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from jupyter_elastic.cluster.kubernetes.balance import (
+    WANTED_BY,
+    YIELD,
+    to_ask_for,
+    to_hand_over,
+)
 from jupyter_elastic.cluster.kubernetes.everywhere import Everywhere
 from jupyter_elastic.cluster.kubernetes.lease import LeaseElector
 from jupyter_elastic.cluster.kubernetes.manifests import MANAGED_BY
@@ -281,3 +290,57 @@ async def test_a_refusal_is_told_once_and_not_to_each_namespace(tmp_path: Path) 
         assert [type(one) for one in answers if one is not False] == [Forbidden]
         clock.now += LOOK
         assert await one.acquire()
+
+
+# -- who has how many ----------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["", *"abcd"]), min_size=1, max_size=12),
+    st.sets(st.sampled_from("abcde"), min_size=1),
+)
+def test_replicas_come_to_have_about_as_many_shards(first: list[str], alive: set[str]) -> None:
+    """Each of them asks, lets go and takes by what it sees; who is gone loses what it had."""
+    holders = {f"shard-{i}": who if who in alive else "" for i, who in enumerate(first)}
+    wanted = dict.fromkeys(holders, "")
+    for _ in range(100):
+        for me in sorted(alive):
+            for name in to_hand_over(holders, wanted, me):
+                holders[name] = ""
+            missing = to_ask_for(holders, wanted, me)
+            if missing is not None:
+                assert holders[missing] != me
+                wanted[missing] = me
+            for name, holder in holders.items():
+                if not holder and wanted[name] in ("", me):
+                    holders[name], wanted[name] = me, ""
+    counts = Counter(dict.fromkeys(alive, 0))
+    counts.update(holders.values())
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+async def test_a_shard_that_is_let_go_is_left_to_who_asked_for_it(tmp_path: Path) -> None:
+    async with replicas(tmp_path) as (fake, clock, one, two):
+        assert await one.acquire()
+        assert not await two.acquire()
+        fake.leases["shard"]["metadata"]["annotations"] = {WANTED_BY: "two"}
+        told: list[bool] = []
+        one.subscribe(lambda: told.append(one.held))
+        await one.hand_over()
+        assert told == [False], "those who act are told before another may begin"
+        assert not await one.acquire()
+        two.is_free()
+        assert await two.acquire()
+        assert fake.leases["shard"]["spec"]["holderIdentity"] == "two"
+        clock.now += YIELD
+        assert not await one.acquire()
+
+
+async def test_a_shard_that_nobody_takes_after_all_is_anybodys(tmp_path: Path) -> None:
+    async with replicas(tmp_path) as (fake, clock, one, _):
+        assert await one.acquire()
+        fake.leases["shard"]["metadata"]["annotations"] = {WANTED_BY: "two"}
+        await one.hand_over()
+        clock.now += YIELD
+        assert await one.acquire()
+        assert not fake.leases["shard"]["metadata"]["annotations"].get(WANTED_BY)
