@@ -22,7 +22,7 @@ from traitlets import Enum, HasTraits, TraitType, Union
 
 import jupyter_elastic
 from jupyter_elastic.errors import ElasticError
-from jupyter_elastic.kernels.poolsettings import ElasticPool
+from jupyter_elastic.kernels.poolsettings import ElasticNamespaces, ElasticPool
 from jupyter_elastic.kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from jupyter_elastic.model import Template
 from jupyter_elastic.podoptions import PodOptions
@@ -85,7 +85,7 @@ def settings() -> Iterator[str]:
 
 def reference() -> str:
     """The whole page."""
-    sections = (ElasticKernels, ElasticPool, ElasticKubernetes, ElasticLocal)
+    sections = (ElasticKernels, ElasticPool, ElasticNamespaces, ElasticKubernetes, ElasticLocal)
     parts = [HEAD, *(line for section in sections for line in options(section)), *settings()]
     return "\n".join(parts).rstrip() + "\n"
 

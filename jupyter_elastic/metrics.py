@@ -72,6 +72,8 @@ class Source(Protocol):
     lease: str
     capacity: Capacity | None
     owners_shown: int
+    namespace: str
+    """A label of its figures, where a process keeps several pools; else empty."""
 
     @property
     def leading(self) -> bool:
@@ -114,24 +116,24 @@ class PoolCollector(Collector):
         gpus = _gauge("quota_gpus", "GPUs of the quota: total and used", "kind", "state")
         for source in tuple(self._sources.values()):
             leading = source.leading
-            leader.add_metric([source.lease], leading)
+            _add(source, leader, leading, lease=source.lease)
             if not leading:
                 continue
             for (template, phase), count in _pods(source.cluster).items():
-                pods.add_metric([template, phase], count)
+                _add(source, pods, count, template=template, phase=phase)
             for template, size in source.targets().items():
-                target.add_metric([template], size)
+                _add(source, target, size, template=template)
             for template, seconds in source.pauses().items():
-                pauses.add_metric([template], seconds)
+                _add(source, pauses, seconds, template=template)
             every = source.cluster.kernels().values()
             for (template, phase), count in Count(
                 (k.template, k.phase.value) for k in every
             ).items():
-                kernels.add_metric([template, phase], count)
+                _add(source, kernels, count, template=template, phase=phase)
             for owner, count in _owners((k.owner for k in every), source.owners_shown):
-                owners.add_metric([owner], count)
+                _add(source, owners, count, owner=owner)
             if source.capacity is not None:
-                _quota(source.capacity, cores, memory, gpus)
+                _quota(source, source.capacity, cores, memory, gpus)
         return [leader, pods, target, pauses, kernels, owners, cores, memory, gpus]
 
 
@@ -162,17 +164,26 @@ def _owners(owners: Iterable[str], shown: int) -> Iterator[tuple[str, int]]:
         yield "(others)", rest
 
 
+def _add(source: Source, family: GaugeMetricFamily, value: float, **labels: str) -> None:
+    where = {"namespace": source.namespace} if source.namespace else {}
+    family.add_sample(family.name, {**where, **labels}, value)
+
+
 def _quota(
-    capacity: Capacity, cores: GaugeMetricFamily, memory: GaugeMetricFamily, gpus: GaugeMetricFamily
+    source: Source,
+    capacity: Capacity,
+    cores: GaugeMetricFamily,
+    memory: GaugeMetricFamily,
+    gpus: GaugeMetricFamily,
 ) -> None:
     for state, some in (("total", capacity.total), ("used", capacity.used)):
         if some.cpu < UNLIMITED:
-            cores.add_metric([state], some.cpu / 1000)
+            _add(source, cores, some.cpu / 1000, state=state)
         if some.memory < UNLIMITED:
-            memory.add_metric([state], some.memory)
+            _add(source, memory, some.memory, state=state)
     for state, counts in (("total", capacity.gpus), ("used", capacity.gpus_used)):
         for kind, count in counts.items():
-            gpus.add_metric([kind, state], count)
+            _add(source, gpus, count, kind=kind, state=state)
 
 
 POOL = PoolCollector()

@@ -63,6 +63,19 @@ class Context:
         """Whether JSON was asked for."""
         return bool(self.arguments.json)
 
+    def load_config(self) -> Config:
+        """What a Jupyter server here would read, and the file that was named.
+
+        Raises
+        ------
+        BadRequest
+            That file cannot be used.
+        """
+        config = load_config()
+        if self.arguments.config:
+            config.merge(read_config(self.arguments.config))
+        return config
+
     def make_service(self) -> ElasticService:
         """The service on this machine's configuration, not yet open.
 
@@ -71,11 +84,8 @@ class Context:
         BadRequest
             The configuration cannot be used; the sentence names file or trait.
         """
-        config = load_config()
-        if self.arguments.config:
-            config.merge(read_config(self.arguments.config))
         try:
-            return make_service(config)
+            return make_service(self.load_config())
         except TraitError as error:
             raise BadRequest(f"The configuration cannot be used: {error}", _CORRECT) from error
 

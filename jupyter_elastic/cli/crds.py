@@ -43,13 +43,25 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         default="default",
         help="of roles and policy (%(default)s); the definitions have none",
     )
+    crds.add_argument(
+        "--controller-namespace",
+        metavar="NAME",
+        default="",
+        help="with --network-policy: let a controller that is in another namespace reach kernels",
+    )
     crds.set_defaults(run=RequiresNoService(show), wrong_usage=_wrong_usage)
 
 
 def _wrong_usage(arguments: argparse.Namespace) -> str:
-    if not _NAMESPACE.fullmatch(arguments.namespace):
-        return f"{arguments.namespace!r} cannot be the name of a namespace"
+    for name in (arguments.namespace, arguments.controller_namespace):
+        if name and not is_namespace(name):
+            return f"{name!r} cannot be the name of a namespace"
     return ""
+
+
+def is_namespace(name: str) -> bool:
+    """Whether a namespace can have this name."""
+    return _NAMESPACE.fullmatch(name) is not None
 
 
 async def show(context: Context) -> int:
@@ -61,7 +73,8 @@ async def show(context: Context) -> int:
     if arguments.rbac:
         texts.append(shipped.roles(arguments.namespace))
     if arguments.network_policy:
-        texts.append(shipped.network_policy(arguments.namespace))
+        away = arguments.controller_namespace
+        texts.append(shipped.network_policy(arguments.namespace, away))
     if arguments.disruption_budget:
         texts.append(shipped.disruption_budget(arguments.namespace))
     text = "---\n".join(texts)

@@ -1,11 +1,11 @@
-"""What an admin may set about the pool's controller: ``c.ElasticPool``."""
+"""What an admin may set about the pool's controller: ``c.ElasticPool``, ``c.ElasticNamespaces``."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from traitlets import Dict, Float, Int, List, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Float, Int, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 from ..errors import BadRequest
@@ -118,3 +118,55 @@ class ElasticPool(Configurable):
                 for template, lines in self.schedule.items()
             },
         )
+
+
+class ElasticNamespaces(Configurable):
+    """Which namespaces `jupyter elastic controller` keeps the pools of; on Kubernetes only.
+
+    With none of `namespaces` and `everywhere`: that of `c.ElasticKubernetes.namespace`, by the same
+    lease as its Jupyter servers.
+    """
+
+    namespaces = List(
+        Unicode(),
+        help="These, and no others; rights are needed only in them (`--namespaces a,b`). For up to "
+        "some 50: each has watches of its own.",
+    ).tag(config=True)
+
+    everywhere = Bool(
+        False,
+        help="""Those that are found in the whole cluster, as they come and go
+        (`--all-namespaces`). A namespace with the label `elastic.jupyter.org/pool=disabled` is
+        left alone.""",
+    ).tag(config=True)
+
+    selector = Unicode(
+        "elastic.jupyter.org/pool=enabled",
+        help="""With `everywhere`: the label selector by which a namespace is found
+        (`--selector`). Empty: every namespace of the cluster.""",
+    ).tag(config=True)
+
+    by_pool = Bool(
+        True,
+        help="With `everywhere`: whether a KernelPool that somebody made in a namespace is enough.",
+    ).tag(config=True)
+
+    by_quota = Bool(
+        False,
+        help="With `everywhere`: whether a ResourceQuota in a namespace is enough (`--by-quota`).",
+    ).tag(config=True)
+
+    requests_per_second = Float(
+        200.0,
+        min=1.0,
+        help="Requests to the API server per second, on average, for all namespaces together; "
+        "bursts of twice as many.",
+    ).tag(config=True)
+
+    shards = Int(
+        1,
+        min=1,
+        max=100,
+        help="""Into how many shards the namespaces are divided (`--shards`). Each has a lease, and
+        may be kept by another replica. The same for all replicas.""",
+    ).tag(config=True)

@@ -29,7 +29,7 @@ from ..errors import (
     UnknownKernel,
 )
 from ..model import Kernel, KernelPhase, Template
-from ..pool.controller import PoolController
+from ..pool.controller import LEASE, PoolController
 from ..resources import Resources
 from ..templates import Machine, TemplateStore, resolve_wish
 from .launcher import Launcher
@@ -68,6 +68,12 @@ class ElasticService:
     ----------
     settings, local, kubernetes
         Configured traitlets.
+    cluster
+        One that is made already, and not yet open; by default the configured one.
+    lease
+        The lease that whoever keeps the pool must hold.
+    spread
+        See :class:`~..pool.controller.PoolController`.
     find_specs
         Kernelspecs on this machine, ``{name: {resource_dir, spec}}``, from which templates are
         made when none is configured. Called off the loop's critical path.
@@ -79,6 +85,9 @@ class ElasticService:
         local: ElasticLocal,
         kubernetes: ElasticKubernetes | None = None,
         *,
+        cluster: Cluster | None = None,
+        lease: str = LEASE,
+        spread: float = 0.0,
         find_specs: Callable[[], Mapping[str, Any]] | None = None,
         log: logging.Logger | None = None,
     ) -> None:
@@ -87,7 +96,7 @@ class ElasticService:
         self.kubernetes = kubernetes or ElasticKubernetes()
         self.log = log or logging.getLogger("jupyter_elastic")
         self.owner: str = settings.owner
-        self.cluster: Cluster = make_cluster(settings, local, self.kubernetes, self.log)
+        self.cluster: Cluster = cluster or make_cluster(settings, local, self.kubernetes, self.log)
         self.templates = TemplateStore(
             settings.templates,
             # What is installed on this machine says nothing about images.
@@ -103,6 +112,8 @@ class ElasticService:
             pace=pool.pace(),
             # On one machine GPUs are given at the claim, on Kubernetes with the pod.
             foresight=pool.foresight(gives_gpus=not self.cluster.inherits_environment),
+            lease=lease,
+            spread=spread,
             log=self.log,
         )
         self.controller.owners_shown = pool.metrics_owners

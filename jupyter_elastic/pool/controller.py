@@ -61,6 +61,9 @@ class PoolController:
         What is known of the demand, and the guards, for templates that are predicted.
     lease
         The lease that whoever acts must hold; see :mod:`.shards`.
+    spread
+        Seconds over which what can wait is spread at the beginning of a term, by chance: where one
+        process keeps hundreds of pools, all their terms begin at once.
     clock
         Seconds since the epoch, for the ages of pods; injected by tests.
     monotonic
@@ -78,6 +81,7 @@ class PoolController:
         pace: Pace | None = None,
         foresight: Foresight | None = None,
         lease: str = LEASE,
+        spread: float = 0.0,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -89,6 +93,7 @@ class PoolController:
         self.pace = pace or Pace()
         self.foresight = foresight or Foresight()
         self.lease = lease
+        self.spread = spread
         self.log = log or logging.getLogger(__name__)
         self.clock = clock
         self.monotonic = monotonic
@@ -96,6 +101,8 @@ class PoolController:
         """The quota when it was last looked at, by who keeps the pool."""
         self.owners_shown = 0
         """How many owners the metrics name."""
+        self.namespace = ""
+        """What the metrics call the pool, where a process keeps several."""
         self._rng = rng or random.Random()
         self._troubles = Troubles(self.pace.warming_grace, self._rng, self.log)
         self._steady = Stabiliser(self.pace.scale_down_after)
@@ -106,6 +113,8 @@ class PoolController:
         self._reported = -math.inf
         self._kept = -math.inf
         """When the demand was last kept, or recalled; never in this term at first."""
+        self._recall_at = math.inf
+        """When it is recalled although others lead, so that it is known when our term begins."""
         self._wake = asyncio.Event()
         self._quiet_until = -math.inf
         self._more_in: float | None = None
@@ -134,10 +143,19 @@ class PoolController:
         if not self._tasks:
             metrics.POOL.add(self)
             self._dispose = self.cluster.subscribe(self._on_change)
+            if self.spread:
+                self._recall_at = self.monotonic() + self._rng.uniform(0, self.spread)
             self._tasks = [
                 asyncio.create_task(self.term.run(), name="elastic-pool-lease"),
                 asyncio.create_task(self._run(), name="elastic-pool"),
             ]
+
+    async def halt(self) -> None:
+        """Do nothing more; :meth:`stop` is still to come. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._actor.close()
 
     async def stop(self) -> None:
         """Stop and let another controller take over at once. Warm pods stay."""
@@ -145,11 +163,8 @@ class PoolController:
             self._dispose()
             self._dispose = None
         if self._tasks:
-            tasks, self._tasks = self._tasks, []
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._actor.close()
+            await self.halt()
+            self._tasks = []
             if self.leading and self._predicted(self.templates()):
                 await self._keep_demand()
             await self.term.give_up()
@@ -217,7 +232,12 @@ class PoolController:
     def _begin_term(self) -> None:
         metrics.LEADER_CHANGES.inc()
         self._synced = False
-        self._kept = -math.inf
+        if self.spread and self._kept > -math.inf:
+            now = self.monotonic()
+            self._kept = now - self._rng.uniform(0, KEEP_PERIOD)
+            self._reported = now + self._rng.uniform(0, self.spread) - REPORT_PERIOD
+        else:
+            self._kept = -math.inf
         self._wake.set()
 
     # -- what happens ----------------------------------------------------------------------
@@ -263,6 +283,10 @@ class PoolController:
                 except Exception:
                     metrics.RECONCILE_FAILURES.inc()
                     self.log.exception("The pool could not be looked after")
+            elif self.monotonic() >= self._recall_at:
+                self._recall_at = math.inf
+                if self._predicted(self.templates()):
+                    await self._recall_demand()
             await self._sleep()
 
     async def _sleep(self) -> None:

@@ -1,7 +1,8 @@
 """Who of several controllers looks after which namespaces: leases by hashed shard. Pure.
 
 With one shard one controller does everything and the others stand by. With more, each lease is
-contended for on its own, so that the work spreads; a namespace is in the same shard for everybody.
+contended for on its own, so that the work can spread. A namespace is in the same shard for all who
+count as many shards; two who do not may keep the same pool, which does no harm and is of no use.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import zlib
 
 
 def lease_name(shard: int, shards: int) -> str:
-    """The lease of a shard. With a single shard it is the one that every version knows."""
+    """The lease of a shard; never that of a single namespace's pool."""
     if not 0 <= shard < shards:
         raise ValueError(f"shard {shard} of {shards}")
-    return "pool" if shards == 1 else f"pool-{shard}-of-{shards}"
+    return f"shard-{shard}-of-{shards}"
 
 
 def shard_of(namespace: str, shards: int) -> int:

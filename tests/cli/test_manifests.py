@@ -107,6 +107,74 @@ sys.exit(main(["convert", "--from-cluster"]))
     assert "Traceback" not in done.stderr
 
 
+# -- controller --------------------------------------------------------------------------------
+
+
+def controller(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, list[dict[str, Any]]]:
+    """What ``controller --manifest`` prints, by kind."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    words = ("controller", "--manifest", "--image", "img: [1]", "--namespace", "pools", *words)
+    for document in Run(capsys, *words).documents():
+        found.setdefault(document["kind"], []).append(document)
+    return found
+
+
+def command(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    [deployment] = found["Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "img: [1]"
+    words: list[str] = container["command"]
+    return words[words.index("8099") + 1 :]
+
+
+def test_a_controller_for_the_whole_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    found = controller(capsys, "--selector", "a in (b, c),d!=e", "--by-quota", "--shards", "3")
+    asked = ["--all-namespaces", "--selector", "a in (b, c),d!=e", "--by-quota", "--shards", "3"]
+    assert command(found) == asked
+    [binding] = found["ClusterRoleBinding"]
+    assert binding["subjects"][0]["namespace"] == "pools"
+    [role] = found["Role"]
+    assert (role["metadata"]["namespace"], role["rules"][0]["resources"]) == ("pools", ["leases"])
+    assert all(one["spec"]["replicas"] == 2 for one in found["Deployment"])
+
+
+def test_a_controller_for_some_namespaces_has_no_rights_elsewhere(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = controller(capsys, "--namespaces", "a,b")
+    assert command(found) == ["--namespaces", "a,b"]
+    assert not {"ClusterRole", "ClusterRoleBinding"} & found.keys()
+    places = [one["metadata"]["namespace"] for one in found["Role"]]
+    assert places == [one["metadata"]["namespace"] for one in found["RoleBinding"]]
+    assert sorted(places) == ["a", "b", "pools"]
+    rules = [rule for role in found["Role"] for rule in role["rules"]]
+    assert not any("namespaces" in rule["resources"] for rule in rules)
+    assert {one["subjects"][0]["namespace"] for one in found["RoleBinding"]} == {"pools"}
+    assert command(controller(capsys)) == ["--namespaces", "pools"], "its own by default"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--manifest",), "--image"),
+        (("--namespaces", "a", "--all-namespaces"), "--namespaces"),
+        (("--namespaces", "a,B c"), "'B c' cannot be"),
+        (("--all-namespaces", "--shards", "0"), "shards"),
+    ],
+)
+def test_what_a_controller_cannot_be_asked_for(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert said in Run(capsys, "controller", *words, status=2).err
+
+
+def test_namespaces_are_of_kubernetes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text("c.ElasticKernels.cluster = 'local'")
+    run = Run(capsys, "controller", "--all-namespaces", "--config", str(file), status=1)
+    assert "c.ElasticKernels.cluster = 'kubernetes'" in run.err
+
+
 # -- convert -----------------------------------------------------------------------------------
 
 

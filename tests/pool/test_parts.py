@@ -176,8 +176,9 @@ def test_namespaces_spread_over_shards_and_few_move_when_there_is_one_more() -> 
         assert all(abs(counts[i] - 3000 / shards) < 3000 / shards * 0.2 for i in range(shards))
 
 
-def test_one_shard_has_the_lease_that_every_version_knows() -> None:
-    assert lease_name(0, 1) == "pool"
-    assert len({lease_name(i, 3) for i in range(3)}) == 3
+def test_each_shard_has_a_lease_of_its_own() -> None:
+    names = {lease_name(i, n) for n in (1, 2, 3) for i in range(n)}
+    assert len(names) == 6
+    assert "pool" not in names, "that one is of a single namespace"
     with pytest.raises(ValueError):
         lease_name(3, 3)

@@ -7,6 +7,7 @@ long as it does not come back.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +20,12 @@ from .creation import Creator
 
 TRUSTED = 30.0
 """Seconds for which it is believed to be there, once it was."""
+
+
+@functools.cache
+def _body() -> dict[str, Any]:
+    """The same in each namespace; packing takes its time, in which the loop waits."""
+    return manifests.make_agent_map(pack.build())
 
 
 class AgentMap:
@@ -49,7 +56,7 @@ class AgentMap:
         """
         async with self._lock:
             if not self._body:
-                self._body = manifests.make_agent_map(pack.build())
+                self._body = _body()
             if self._clock() - self._seen >= trusted:
                 await self._creator.ensure(self._api.path("configmaps"), self._body)
                 self._seen = self._clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import math
 import random
@@ -83,6 +84,7 @@ class KubeApi:
         """When the connection failed last."""
         # Streams last; were they of the same pool, they could leave none for requests.
         self._session, self._streams = session(POOL), session(0)
+        self._is_borrowed = False
 
     @classmethod
     async def connect(
@@ -107,9 +109,20 @@ class KubeApi:
         return cls(found, qps=qps, burst=burst)
 
     async def close(self) -> None:
-        """End all connections; requests under way fail, and so do later ones. Idempotent."""
+        """End all connections; requests under way fail, and so do later ones. Idempotent.
+
+        What :meth:`within` gave only borrows them, and leaves them to their owner.
+        """
+        if self._is_borrowed:
+            return
         await self._session.close()
         await self._streams.close()
+
+    def within(self, namespace: str) -> KubeApi:
+        """The same API server by the same connections and budget, in another namespace."""
+        other = copy.copy(self)
+        other.namespace, other._is_borrowed = namespace, True
+        return other
 
     @property
     def server(self) -> str:

@@ -36,38 +36,43 @@ T = TypeVar("T", bound=HasMetadata)
 
 
 class Cache(Generic[T]):
-    """Objects by name, and who is told of changes.
+    """Objects by name (or what ``key`` makes of their metadata), and who is told of changes.
 
     ``on_change`` is called with ``(name, old, new)`` once per real change, after :attr:`items`
     shows it. An object that was replaced by another one of its name is told as gone, then as new.
     """
 
     def __init__(
-        self, on_change: Callable[[str, T | None, T | None], None], log: logging.Logger
+        self,
+        on_change: Callable[[str, T | None, T | None], None],
+        log: logging.Logger,
+        key: Callable[[Meta], str] = lambda meta: meta.name,
     ) -> None:
         self.items: dict[str, T] = {}
         self._on_change = on_change
         self._log = log
+        self._key = key
         self._versions: dict[str, int] = {}
         self._graves: OrderedDict[str, float] = OrderedDict()
 
     def take(self, item: T) -> None:
         """An object was seen."""
         meta = item.metadata
+        name = self._key(meta)
         version = number(meta.resource_version)
         if version <= self._graves.get(meta.uid, -1.0):
             return
-        old = self.items.get(meta.name)
+        old = self.items.get(name)
         if old is not None:
-            if version <= self._versions[meta.name]:
+            if version <= self._versions[name]:
                 return
             if old.metadata.uid != meta.uid:
                 self._bury(old.metadata.uid, version)
-                self._remove(meta.name, old)
+                self._remove(name, old)
                 old = None
-        self.items[meta.name] = item
-        self._versions[meta.name] = version
-        self._tell(meta.name, old, item)
+        self.items[name] = item
+        self._versions[name] = version
+        self._tell(name, old, item)
 
     def gone(self, name: str, uid: str, version: float = math.inf) -> None:
         """An object is gone, or has left what is looked at, as of this version."""
@@ -88,7 +93,7 @@ class Cache(Generic[T]):
         """Whether this version of an object, or something newer, is known."""
         version = number(meta.resource_version)
         return (
-            self._versions.get(meta.name, -1) >= version
+            self._versions.get(self._key(meta), -1) >= version
             or self._graves.get(meta.uid, -1.0) >= version
         )
 

@@ -44,8 +44,10 @@ from .api import MERGE_PATCH, KubeApi
 from .births import Births
 from .creation import Creator
 from .facts import annotation
+from .fleet import Fleet
+from .lease import LEASE_SECONDS
 from .manifests import label
-from .pool import LEASE_SECONDS, Pool
+from .pool import Pool
 from .portforward import PortForwards
 from .problems import ApiConflict, ApiNotFound
 from .quota import Quota
@@ -89,6 +91,9 @@ class KubernetesCluster(base.Cluster):
         Seconds a resize may wait for room on its node.
     qps
         Requests per second, on average.
+    fleet
+        What is shared with the clusters of other namespaces, by a controller of them all. Then
+        ``kubeconfig``, ``context`` and ``qps`` are the fleet's, which must be open.
     """
 
     name = "kubernetes"
@@ -115,6 +120,7 @@ class KubernetesCluster(base.Cluster):
         memory: int | None = None,
         deferred_grace: float = 10.0,
         qps: float = 50.0,
+        fleet: Fleet | None = None,
         log: logging.Logger | None = None,
     ) -> None:
         self.env_allowed = env_allowed
@@ -125,6 +131,7 @@ class KubernetesCluster(base.Cluster):
         self._caps = (cpu, memory)
         self._policy = Policy(deferred_grace=deferred_grace)
         self._qps = qps
+        self._fleet = fleet
         self._log = log or _LOG
         self._open = False
         self._in_place = True
@@ -133,12 +140,19 @@ class KubernetesCluster(base.Cluster):
 
     async def open(self) -> None:
         """See :class:`~..base.Cluster`."""
-        self._api = await KubeApi.connect(**self._where, qps=self._qps, burst=int(2 * self._qps))
-        self._view = View(self._api, self._log)
+        fleet = self._fleet
+        if fleet is not None:
+            self._api = fleet.api.within(self._where["namespace"])
+        else:
+            burst = int(2 * self._qps)
+            self._api = await KubeApi.connect(**self._where, qps=self._qps, burst=burst)
+        collect = fleet.collect(self._api.namespace) if fleet is not None else None
+        self._view = View(self._api, self._log, collect)
         self._creator = Creator(self._api, self._spawn, self._log)
         direct = self._access == "direct" or (self._access == "auto" and self._api.in_cluster)
         self._tunnels = None if direct else PortForwards(self._api, self._log)
-        self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log)
+        zmq_context = fleet.context if fleet is not None else None
+        self._talks = Talks(self._api, self._view.pod, self._tunnels, self._log, zmq_context)
         self._waiting = Waiting(self._api, self._view, lambda name: self._births.refusal(name))
         where = f"Namespace {self._api.namespace}"
         self._quota = Quota(self._view, self._caps, where, self._give_back, self._spawn, self._log)
@@ -168,12 +182,13 @@ class KubernetesCluster(base.Cluster):
             self._give_back,
             self._spawn,
             self._log,
+            fleet=fleet,
         )
         self._chores: set[asyncio.Task[None]] = set()
         self._view.follow = self._follow
         try:
             await self._view.open()
-            self._in_place = await resizes_in_place(self._api, self._log)
+            self._in_place = await self._resizes_in_place()
         except BaseException:
             await self._release()
             raise
@@ -197,6 +212,20 @@ class KubernetesCluster(base.Cluster):
         if self._tunnels is not None:
             await self._tunnels.close()
         await self._api.close()
+
+    async def _resizes_in_place(self) -> bool:
+        if self._fleet is None:
+            return await resizes_in_place(self._api, self._log)
+        return await self._fleet.once("resize", lambda: resizes_in_place(self._api, self._log))
+
+    def leave(self, leaving: bool = True) -> None:
+        """Give the pool up, or keep it after all; of a fleet's namespace.
+
+        Warm pods go, and then the KernelPool says no more that the fleet keeps it.
+        """
+        if self._open and self._pool.is_leaving != leaving:
+            self._pool.is_leaving = leaving
+            self._view.tell_templates()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -523,8 +552,8 @@ class KubernetesCluster(base.Cluster):
     def _follow(self, name: str) -> None:
         self._talks.follow(name)
         pod = self._view.pod(name)
-        if pod is None or pod.phase is not PodPhase.WARM:
-            return
+        if pod is None or pod.phase is not PodPhase.WARM or self._fleet is not None:
+            return  # who keeps many pools seldom claims
         ready = [
             one.name
             for one in self._view.pods.values()

@@ -20,15 +20,20 @@ import msgspec
 from ...errors import ApiUnreachable, Conflict, ElasticError
 from . import problems
 from .api import MERGE_PATCH, KubeApi
+from .balance import WANTED_BY, YIELD
 from .manifests import MANAGED_BY
 from .objects import Meta
 
 _LOG = logging.getLogger(__name__)
 
 API = "coordination.k8s.io/v1"
+LEASE_SECONDS = 10.0
+"""How long who keeps a pool may be silent before another takes over."""
 
 
-class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """``spec`` of a Lease."""
+
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
     acquire_time: str | None = None
@@ -36,12 +41,14 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     lease_transitions: int | None = None
 
 
-class _Lease(msgspec.Struct, frozen=True):
+class LeaseObject(msgspec.Struct, frozen=True):
+    """A Lease."""
+
     metadata: Meta = Meta()
-    spec: _Spec = _Spec()
+    spec: LeaseSpec = LeaseSpec()
 
 
-_LEASE = msgspec.json.Decoder(_Lease)
+_LEASE = msgspec.json.Decoder(LeaseObject)
 
 
 def _utc() -> datetime:
@@ -82,7 +89,7 @@ class LeaseElector:
         self._duration = max(3, round(duration))
         self._clock, self._now = clock, now
         self._lock = asyncio.Lock()
-        self._lease: _Lease | None = None
+        self._lease: LeaseObject | None = None
         self._changed_at = 0.0
         """When we saw the lease become what it is, by our own clock."""
         self._renewed_at: float | None = None
@@ -149,10 +156,14 @@ class LeaseElector:
             return True
         return False
 
-    def _taken(self, lease: _Lease) -> bool:
+    def _taken(self, lease: LeaseObject) -> bool:
         """Whether another holds it and has not been silent for too long."""
         holder = lease.spec.holder_identity
-        if not holder or holder == self.identity:
+        if not holder:
+            asker = lease.metadata.annotations.get(WANTED_BY, self.identity)
+            # It was let go for somebody, who may have gone as well.
+            return asker != self.identity and self._clock() - self._changed_at < YIELD
+        if holder == self.identity:
             return False
         promised = lease.spec.lease_duration_seconds or self._duration
         return self._clock() - self._changed_at < promised
@@ -166,7 +177,7 @@ class LeaseElector:
         else:
             self._saw(_LEASE.decode(body))
 
-    async def _create(self) -> _Lease:
+    async def _create(self) -> LeaseObject:
         now = self._time()
         body = {
             "apiVersion": API,
@@ -185,8 +196,9 @@ class LeaseElector:
             await self._api.request("POST", path, body=body, timeout=self._duration / 3)
         )
 
-    async def _patch(self, lease: _Lease, spec: dict[str, Any] | None = None) -> _Lease:
+    async def _patch(self, lease: LeaseObject, spec: dict[str, Any] | None = None) -> LeaseObject:
         """Write if nobody has written since; our claim when no ``spec`` is given."""
+        notes: dict[str, None] = {}
         if spec is None:
             now = self._time()
             spec = {
@@ -197,11 +209,13 @@ class LeaseElector:
             if lease.spec.holder_identity != self.identity:
                 spec["acquireTime"] = now
                 spec["leaseTransitions"] = (lease.spec.lease_transitions or 0) + 1
+                notes = {WANTED_BY: None}  # whoever asked, it is ours now
         body = {
             "metadata": {
                 "uid": lease.metadata.uid,
                 "resourceVersion": lease.metadata.resource_version,
                 "labels": MANAGED_BY,
+                **({"annotations": notes} if notes else {}),
             },
             "spec": spec,
         }
@@ -214,7 +228,7 @@ class LeaseElector:
         )
         return _LEASE.decode(answer)
 
-    def _saw(self, lease: _Lease) -> None:
+    def _saw(self, lease: LeaseObject) -> None:
         if (
             self._lease is None
             or self._lease.metadata.uid != lease.metadata.uid

@@ -21,6 +21,8 @@ from ...podoptions import API_VERSION, GROUP, PodOptions
 from ...resources import MIB, Gpu, Resources
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "jupyter-elastic"}
+OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+"""The label selector of what we make."""
 CONTAINER = "kernel"
 
 AGENT_PORT = 21000

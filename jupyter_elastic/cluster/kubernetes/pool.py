@@ -6,25 +6,29 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ...errors import ElasticError
 from ...model import Pod, PoolRow, Template
 from ...podoptions import API_VERSION
+from .. import room
 from . import manifests
 from .api import MERGE_PATCH, KubeApi
-from .lease import LeaseElector
+from .lease import LEASE_SECONDS, LeaseElector
 from .manifests import label
-from .objects import seconds
+from .namespaces import KEPT_BY, kept_by
+from .objects import CustomObject, seconds
 from .problems import ApiNotFound
 from .records import timestamp
 from .tending import Care, care_for
 from .view import View
 
-LEASE_SECONDS = 10.0
-"""How long a holder of a lease may be silent before another takes over."""
+if TYPE_CHECKING:
+    from .fleet import Fleet
+    from .sharedlease import SharedLease
+
 DEMAND = "jupyter-elastic-demand"
 """The name of the ConfigMap with what is known of the demand."""
 POOL = "pool"
@@ -50,6 +54,9 @@ class Pool:
         Deletes a pod if it is nobody's, for a reason.
     spawn
         Carries something out in the background.
+    fleet
+        Of a controller that keeps the pools of many namespaces; None: this namespace's own lease
+        decides who keeps its pool.
     """
 
     def __init__(
@@ -62,22 +69,30 @@ class Pool:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
+        fleet: Fleet | None = None,
     ) -> None:
         self._api = api
         self._view = view
+        self._fleet = fleet
+        self.is_leaving = False
+        """Whether the pool is to be given up: a fleet's namespace that is wanted no more."""
         self._identity = identity
         self._nurse = nurse
         self._delete = give_back
         self._spawn = spawn
         self._log = log
-        self._electors: dict[str, LeaseElector] = {}
+        self._electors: dict[str, LeaseElector | SharedLease] = {}
+        self._disposers: list[Callable[[], None]] = []
+        self._told_keeper = ""
         self._held: set[str] = set()
         self._giving_up: set[str] = set()
         self._clock = clock
-        self._make_after = -math.inf
+        self._make_after = self._mark_after = -math.inf
 
     async def close(self) -> None:
         """Let others keep the pool."""
+        for dispose in self._disposers:
+            dispose()
         for name in tuple(self._held):
             try:
                 await self.release(name)
@@ -88,6 +103,8 @@ class Pool:
 
     def size(self, template: Template) -> int | None:
         """See :meth:`..base.Cluster.pool_size`. A KernelPool may say otherwise than templates."""
+        if self.is_leaving:
+            return 0
         pool = self._view.pool()
         if pool is None:
             return template.pool.size
@@ -100,7 +117,7 @@ class Pool:
         """See :meth:`..base.Cluster.pool_predicts`. What a KernelPool says is exact."""
         pool = self._view.pool()
         fixed = pool is not None and template.name in (pool.spec.get("sizes") or {})
-        return template.pool.predict and not fixed
+        return template.pool.predict and not fixed and not self.is_leaving
 
     def owner(self) -> dict[str, Any] | None:
         """Makes a warm pod end with the KernelPool."""
@@ -110,16 +127,50 @@ class Pool:
         return manifests.owner_reference("KernelPool", pool.metadata.name, pool.metadata.uid)
 
     async def _ensure(self) -> None:
-        """Have a KernelPool, so that warm pods belong to something and admins see how they are."""
-        if self._view.pool() is not None or self._clock() < self._make_after:
+        """Have a KernelPool, so that warm pods belong to something and admins see how they are.
+
+        A fleet's also says whose it is: servers in the namespace leave the pool to it.
+        """
+        pool = self._view.pool()
+        now = self._clock()
+        if not self._lacks(pool) or now < (self._make_after if pool is None else self._mark_after):
             return
-        self._make_after = self._clock() + MAKE_AGAIN
-        body = {"apiVersion": API_VERSION, "kind": "KernelPool", "metadata": {"name": POOL}}
-        path = self._api.path("kernelpools", api=API_VERSION)
         try:
-            self._view.took_pool(await self._api.request("POST", path, body=body))
+            if pool is None:
+                self._make_after = now + MAKE_AGAIN
+                await self._make()
+            else:
+                await self._mark(pool)
         except ElasticError as error:
-            self._log.debug("There is no KernelPool, and none could be made: %s", error)
+            self._mark_after = now + MAKE_AGAIN
+            self._log.debug("There is no KernelPool, or it does not say whose it is: %s", error)
+
+    def _lacks(self, pool: CustomObject | None) -> bool:
+        """Whether the KernelPool has yet to be made, or to say whose it is."""
+        if self._fleet is None:
+            return pool is None
+        if not self.is_leaving:
+            return pool is None or kept_by(pool) != self._fleet.name
+        return pool is not None and bool(kept_by(pool)) and not self._has_spares()
+
+    async def _make(self) -> None:
+        meta: dict[str, Any] = {"name": POOL, "labels": manifests.MANAGED_BY}
+        if self._fleet is not None:
+            meta["annotations"] = {KEPT_BY: self._fleet.name}
+        body = {"apiVersion": API_VERSION, "kind": "KernelPool", "metadata": meta}
+        path = self._api.path("kernelpools", api=API_VERSION)
+        self._view.took_pool(await self._api.request("POST", path, body=body))
+
+    async def _mark(self, pool: CustomObject) -> None:
+        assert self._fleet is not None
+        keeper = None if self.is_leaving else self._fleet.name
+        path = self._api.path("kernelpools", pool.metadata.name, api=API_VERSION)
+        body = {"metadata": {"annotations": {KEPT_BY: keeper}}}
+        answer = await self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
+        self._view.took_pool(answer)
+
+    def _has_spares(self) -> bool:
+        return any(map(room.is_spare, self._view.pods.values()))
 
     async def report(self, rows: Sequence[PoolRow]) -> None:
         """See :meth:`..base.Cluster.report_pool`."""
@@ -194,12 +245,12 @@ class Pool:
 
     async def acquire(self, name: str) -> bool:
         """See :meth:`..base.Cluster.acquire_lease`."""
+        if self._is_anothers():
+            await self.release(name)
+            return False
         elector = self._electors.get(name)
         if elector is None:
-            elector = LeaseElector(
-                self._api, f"jupyter-elastic-{name}", self._identity, LEASE_SECONDS
-            )
-            self._electors[name] = elector
+            elector = self._electors[name] = self._elector(name)
         if not await elector.acquire():
             self._held.discard(name)
             return False
@@ -208,8 +259,37 @@ class Pool:
         self._tend()
         return True
 
+    def _elector(self, name: str) -> LeaseElector | SharedLease:
+        if self._fleet is None:
+            return LeaseElector(self._api, f"jupyter-elastic-{name}", self._identity, LEASE_SECONDS)
+        shared = self._fleet.lease(name)
+        self._disposers.append(shared.subscribe(lambda: self._view.tell_lease(name)))
+        return shared
+
+    def _is_anothers(self) -> bool:
+        """Whether a controller that we are no part of keeps this namespace's pool."""
+        pool = self._view.pool()
+        keeper = kept_by(pool) if pool is not None else ""
+        mine = self._fleet.name if self._fleet is not None else ""
+        if keeper in ("", mine):
+            return False
+        if keeper != self._told_keeper:
+            self._log.info(
+                "The pool of %s is kept by the controller in namespace %s. Should that be gone: "
+                "kubectl -n %s annotate kernelpool --all %s-",
+                self._api.namespace,
+                keeper,
+                self._api.namespace,
+                KEPT_BY,
+            )
+        self._told_keeper = keeper
+        return True
+
     async def release(self, name: str) -> None:
-        """See :meth:`..base.Cluster.release_lease`."""
+        """See :meth:`..base.Cluster.release_lease`. A shard's lease is the fleet's to give up."""
+        if self._fleet is not None:
+            self._held.discard(name)
+            return
         elector = self._electors.pop(name, None)
         if elector is not None and name in self._held:
             self._held.discard(name)

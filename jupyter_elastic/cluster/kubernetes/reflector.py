@@ -79,6 +79,8 @@ class Reflector(Generic[T]):
         then as new. The objects of the first list are told as new.
     query
         ``labelSelector`` and ``fieldSelector``.
+    everywhere
+        The path is a collection of all namespaces: a name is then ``namespace/name``.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Reflector(Generic[T]):
         on_change: Callable[[str, T | None, T | None], None],
         *,
         query: Mapping[str, str] | None = None,
+        everywhere: bool = False,
         log: logging.Logger | None = None,
         random: Callable[[], float] = random_module.random,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -98,7 +101,8 @@ class Reflector(Generic[T]):
         self._api, self._path, self._query = api, path, dict(query or {})
         self._told_change = on_change
         self._log = log or logging.getLogger(__name__)
-        self._cache: Cache[T] = Cache(self._changed, self._log)
+        self._everywhere = everywhere
+        self._cache: Cache[T] = Cache(self._changed, self._log, self._key)
         self.items: Mapping[str, T] = self._cache.items
         self._random, self._sleep = random, sleep
         self._listing = Listing(api, path, type, self._query, self._cannot_read)
@@ -226,7 +230,7 @@ class Reflector(Generic[T]):
             )
         meta = meta_of(event.object)
         if event.type == "DELETED":
-            self._cache.gone(meta.name, meta.uid, number(meta.resource_version))
+            self._cache.gone(self._key(meta), meta.uid, number(meta.resource_version))
             self._unreadable.pop(meta.uid, None)
         elif event.type in ("ADDED", "MODIFIED"):
             item = self._listing.decode(event.object)
@@ -268,7 +272,7 @@ class Reflector(Generic[T]):
         present = {item.metadata.uid for item in seen.items} | seen.unread
         self._unreadable = {u: name for u, name in self._unreadable.items() if u in seen.unread}
         for old in self._cache.missing(present, version):
-            self._cache.gone(old.metadata.name, old.metadata.uid, version)
+            self._cache.gone(self._key(old.metadata), old.metadata.uid, version)
             await self._breathe()
         for item in seen.items:
             self._cache.take(item)
@@ -310,7 +314,7 @@ class Reflector(Generic[T]):
                 await asyncio.wait_for(self._moved.wait(), left)
         # The watch is late; what the list told is true all the same.
         for ghost in ghosts:
-            self._cache.gone(ghost.metadata.name, ghost.metadata.uid, version)
+            self._cache.gone(self._key(ghost.metadata), ghost.metadata.uid, version)
         if len(behind) > ASK_EACH:
             await self._apply(await self._listing.objects())
             return
@@ -331,13 +335,22 @@ class Reflector(Generic[T]):
 
     async def _ask(self, meta: Meta) -> None:
         try:
-            body = await self._api.request("GET", f"{self._path}/{meta.name}")
+            body = await self._api.request("GET", self._path_of(meta))
         except problems.ApiNotFound:
-            self._cache.gone(meta.name, meta.uid)
+            self._cache.gone(self._key(meta), meta.uid)
             return
         item = self._listing.decode(msgspec.Raw(body))
         if item is not None:
             self._cache.take(item)
+
+    def _key(self, meta: Meta) -> str:
+        return f"{meta.namespace}/{meta.name}" if self._everywhere else meta.name
+
+    def _path_of(self, meta: Meta) -> str:
+        if not self._everywhere:
+            return f"{self._path}/{meta.name}"
+        root, _, resource = self._path.rpartition("/")
+        return f"{root}/namespaces/{meta.namespace}/{resource}/{meta.name}"
 
     async def _breathe(self) -> None:
         """Let others on the loop have their turn when ours has lasted long enough."""

@@ -63,6 +63,8 @@ class Talks:
         Returns the pod of a name as it is now, or None.
     tunnels
         None: pods are reached by their addresses.
+    context
+        One that others use as well; by default one of our own.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Talks:
         find: Callable[[str], Pod | None],
         tunnels: Tunnels | None,
         log: logging.Logger,
+        context: zmq.asyncio.Context | None = None,
     ) -> None:
         self._api = api
         self._find = find
@@ -78,7 +81,8 @@ class Talks:
         if tunnels is not None:
             tunnels.on_refused = self._refused
         self._log = log
-        self._context = zmq.asyncio.Context()
+        self._context = context or zmq.asyncio.Context()
+        self._shares_context = context is not None
         self._clients: dict[str, tuple[AgentAddress, AgentClient]] = {}
         self._keys: dict[str, ClientKeys] = {}
         self._addresses: dict[str, AgentAddress] = {}
@@ -94,7 +98,8 @@ class Talks:
         for task in (*self._fetching.values(), *self._chores):
             task.cancel()
         await asyncio.gather(*self._fetching.values(), *self._chores, return_exceptions=True)
-        self._context.destroy(linger=0)
+        if not self._shares_context:
+            self._context.destroy(linger=0)
 
     # -- keys ------------------------------------------------------------------------------
 

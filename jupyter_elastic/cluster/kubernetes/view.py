@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,8 +19,9 @@ from ...podoptions import API_VERSION
 from ...resources import MIB, Resources
 from .. import base
 from .api import MERGE_PATCH, KubeApi
+from .everywhere import Collect, Collection, Item
 from .fate import pod_from_object
-from .manifests import MANAGED_BY, label
+from .manifests import OURS, label
 from .objects import CustomObject, PodObject, QuotaObject
 from .problems import ApiConflict, ApiNotFound
 from .records import kernel_from_object
@@ -33,13 +34,17 @@ ATTEMPTS = 6
 UNSAID = Resources(cpu=1000, memory=1024 * MIB)
 """What a kernel has that says nothing of resources, of a template that is not offered."""
 
-_OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-
 
 class View:
-    """See the module. Belongs to the running loop."""
+    """See the module. Belongs to the running loop.
 
-    def __init__(self, api: KubeApi, log: logging.Logger) -> None:
+    Parameters
+    ----------
+    collect
+        Makes the collections that are kept; by default a watch for each of them.
+    """
+
+    def __init__(self, api: KubeApi, log: logging.Logger, collect: Collect | None = None) -> None:
         self._api = api
         self._log = log
         self.pods: dict[str, Pod] = {}
@@ -50,22 +55,22 @@ class View:
         """Called with a pod's name at every change, before listeners."""
         self._listeners: list[base.Listener] = []
         self._waiters: set[asyncio.Future[None]] = set()
+        collect = collect or self._watch
         crd = {"api": API_VERSION}
-        self._pods = Reflector(
-            api, api.path("pods"), PodObject, self._on_pod, query={"labelSelector": _OURS}, log=log
-        )
-        self._kernels = Reflector(
-            api, api.path("kernels", **crd), CustomObject, self._on_kernel, log=log
-        )
-        self._templates = Reflector(
-            api, api.path(PLURAL, **crd), CustomObject, self._on_template, log=log
-        )
-        self._pools = Reflector(
-            api, api.path("kernelpools", **crd), CustomObject, self._on_pool, log=log
-        )
-        self._quotas = Reflector(
-            api, api.path("resourcequotas"), QuotaObject, self._on_quota, log=log
-        )
+        self._pods = collect(api.path("pods"), PodObject, self._on_pod, {"labelSelector": OURS})
+        self._kernels = collect(api.path("kernels", **crd), CustomObject, self._on_kernel)
+        self._templates = collect(api.path(PLURAL, **crd), CustomObject, self._on_template)
+        self._pools = collect(api.path("kernelpools", **crd), CustomObject, self._on_pool)
+        self._quotas = collect(api.path("resourcequotas"), QuotaObject, self._on_quota)
+
+    def _watch(
+        self,
+        path: str,
+        type: type[Item],
+        on_change: Callable[[str, Item | None, Item | None], None],
+        query: Mapping[str, str] | None = None,
+    ) -> Collection[Item]:
+        return Reflector(self._api, path, type, on_change, query=query, log=self._log)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -286,18 +291,27 @@ class View:
                 self.templates[name] = template_from_object(name, new.spec, where)
             except ElasticError as error:
                 self.problems[name] = error  # its last good form stays offered
-        self._tell(base.Change(kind="templates", name=""))
+        self.tell_templates()
 
     def _on_pool(self, name: str, old: CustomObject | None, new: CustomObject | None) -> None:
         if (old and old.spec) != (new and new.spec):
-            self._tell(base.Change(kind="templates", name=""))  # targets come with templates
-        if old and old.status.get("holder") and new and not new.status.get("holder"):
-            self._tell(base.Change(kind="lease", name="pool"))  # its keeper has left
+            self.tell_templates()  # targets come with templates
+        left = old and old.status.get("holder") and new and not new.status.get("holder")
+        if left or _annotations(old) != _annotations(new):
+            self.tell_lease("pool")  # its keeper has left, or another is to keep it
 
     def _on_quota(self, name: str, old: QuotaObject | None, new: QuotaObject | None) -> None:
         if (old and old.status) != (new and new.status):
             self._wake()
             self._tell(base.Change(kind="capacity", name=""))
+
+    def tell_templates(self) -> None:
+        """What is wanted of templates may be other than it was."""
+        self._tell(base.Change(kind="templates", name=""))
+
+    def tell_lease(self, name: str) -> None:
+        """A lease that is wanted here may be free now, or ours."""
+        self._tell(base.Change(kind="lease", name=name))
 
     def _wake(self) -> None:
         for waiter in self._waiters:
@@ -328,6 +342,10 @@ def _shows(obj: PodObject, change: dict[str, Any]) -> bool:
     """Whether an object is as a patch of ours would have made it (labels tell)."""
     labels = change.get("metadata", {}).get("labels")
     return bool(labels) and all(obj.metadata.labels.get(k) == v for k, v in labels.items())
+
+
+def _annotations(obj: CustomObject | None) -> Mapping[str, str]:
+    return obj.metadata.annotations if obj is not None else {}
 
 
 def _weight(pod: Pod | None) -> object:

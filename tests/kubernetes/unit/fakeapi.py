@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import time
 from collections import deque
@@ -178,6 +179,11 @@ class FakeApi:
             keep = request.method == "GET"
             found = self.made[request.path] if keep else self.made.pop(request.path)
             return web.json_response(found)
+        if request.path in self.made and request.method == "PATCH":
+            self.version += 1
+            _merge(self.made[request.path], await request.json())
+            self.made[request.path]["metadata"]["resourceVersion"] = str(self.version)
+            return web.json_response(self.made[request.path])
         if request.method != "GET":
             return web.json_response({"metadata": {"name": "x"}})
         if request.path == PODS:
@@ -223,7 +229,8 @@ class FakeApi:
             for field in ("uid", "resourceVersion"):
                 if patch["metadata"][field] != old["metadata"][field]:
                     return await failure(409, "Conflict", "modified")(request)
-            lease = {part: {**old[part], **patch[part]} for part in ("metadata", "spec")}
+            lease = copy.deepcopy(old)
+            _merge(lease, patch)
         lease["metadata"]["resourceVersion"] = str(self.version)
         self.leases[name] = lease
         return web.json_response(lease)
@@ -260,6 +267,17 @@ class FakeApi:
         finally:
             self._streams.remove(mine)
         return response
+
+
+def _merge(into: Object, patch: Object) -> None:
+    """A JSON merge patch."""
+    for key, value in patch.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
 
 
 def write_kubeconfig(path: Path, server: str, user: Object | None = None, **context: Any) -> Path:

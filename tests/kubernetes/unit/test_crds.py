@@ -271,6 +271,11 @@ def test_no_manifest_is_forgotten() -> None:
     files = [*root.glob("crds/*.yaml"), *root.glob("rbac/*.yaml")]
     printed = shipped.definitions() + shipped.roles("default")
     printed += shipped.network_policy("default") + shipped.disruption_budget("default")
-    assert len(files) == 8
+    printed += shipped.network_policy("default", "jupyter-elastic-controllers-namespace")
+    printed += shipped.controller("default", "registry.example/jupyter-elastic:1", [], [])
+    printed = printed.replace(
+        ': "registry.example/jupyter-elastic:1"', ": registry.example/jupyter-elastic:1"
+    )
+    assert len(files) == 12
     for file in files:
         assert file.read_text() in printed
