@@ -37,10 +37,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from jupyter_elastic import cli
-from jupyter_elastic.cluster.kubernetes.talks import Talks
 from jupyter_elastic.errors import ElasticError
-from jupyter_elastic.model import Kernel, Pod, PodPhase
+from jupyter_elastic.model import Kernel, PodPhase
 from jupyter_elastic.resources import MIB, Resources
 from tests.kubernetes.desk import Desk
 from tests.kubernetes.stage import Contestant, Hand, contestant
@@ -162,17 +160,6 @@ async def serve(namespace: str, kubeconfig: Path) -> None:
     await who.close()
 
 
-def control(config: str) -> int:
-    """Be the command itself; only its conversations with agents are stood in for."""
-    hands: dict[str, Hand] = {}
-
-    async def dial(_: Talks, pod: Pod) -> Any:
-        return hands.setdefault(pod.name, Hand())
-
-    setattr(Talks, "dial", dial)  # noqa: B010 - stands in for the method
-    return cli.main(["controller", "--config", config])
-
-
 def rss(pid: int) -> float:
     """Resident memory of a process, MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -220,7 +207,8 @@ class Controllers:
 
     def start(self) -> None:
         """One more."""
-        command = [sys.executable, "-m", "benchmarks.crowd", "--controller", str(self.config)]
+        command = [sys.executable, "-m", "benchmarks.pretend", "controller"]
+        command += ["--config", str(self.config)]
         log = (self.desk.home / f"controller-{len(self.all)}.log").open("wb")
         with log:
             self.all.append(subprocess.Popen(command, stdout=log, stderr=log))
@@ -533,10 +521,7 @@ def main() -> None:
     parser.add_argument("--sustained", type=float, default=90, help="seconds")
     parser.add_argument("--out", help="also write the JSON to this file")
     parser.add_argument("--server", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--controller", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.controller:
-        sys.exit(control(arguments.controller))
     if arguments.server:
         asyncio.run(serve(arguments.server[0], Path(arguments.server[1])))
         return
