@@ -138,8 +138,12 @@ class Fleet:
                 self._log.debug("Shards are left where they are for now: %s", error)
             except Exception:  # noqa: BLE001 - pools are kept all the same
                 self._log.exception("Shards are left where they are for now")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the news.
+            news = asyncio.ensure_future(self._news.wait())
+            try:
+                await asyncio.wait({news}, timeout=LOOK)
+            finally:
+                news.cancel()
 
     async def _look(self, *, asks: bool) -> None:
         """Let go what others should have, and ask for what we should."""
