@@ -14,7 +14,7 @@ import logging
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
@@ -130,9 +130,8 @@ def show(context: Context) -> int:
         words.append("--all-namespaces")
         words += ["--selector", arguments.selector] if arguments.selector is not None else []
         words += ["--by-quota"] if arguments.by_quota else []
-    else:
+    else:  # that of its own, by the same lease as the servers there
         named = [arguments.namespace]
-        words += ["--namespaces", arguments.namespace]
     words += ["--shards", str(arguments.shards)] if arguments.shards else []
     text = shipped.controller(arguments.namespace, arguments.image, named, words)
     if context.json:
@@ -155,6 +154,9 @@ class Pools(Protocol):
     def terms(self) -> Iterable[Term]:
         """How the leases are."""
 
+    def lacks(self) -> str:
+        """What is still to be done before it can take over from another; empty: nothing."""
+
 
 class OnePool:
     """The pool of the configured cluster."""
@@ -175,6 +177,10 @@ class OnePool:
     def terms(self) -> Iterable[Term]:
         """See :class:`Pools`."""
         return (self._service.controller.term,)
+
+    def lacks(self) -> str:
+        """See :class:`Pools`."""
+        return ""
 
 
 def make_pools(context: Context) -> Pools:
@@ -228,7 +234,7 @@ async def keep(context: Context) -> int:
     loop, end = asyncio.get_running_loop(), asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, end.set)
-    health = Health(pools.terms)
+    health = Health(pools)
     server = health.serve(context.arguments.address, context.arguments.port)
     opening = asyncio.ensure_future(_open(pools, health))
     ending = asyncio.ensure_future(end.wait())
@@ -268,8 +274,8 @@ async def _open(pools: Pools, health: Health) -> None:
 class Health:
     """What probes ask. Alive: a new process would do no better. Ready: the cluster answers."""
 
-    def __init__(self, terms: Callable[[], Iterable[Term]]) -> None:
-        self._terms = terms
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
         self.is_open = False
         self.trouble = "The cluster is being opened."
 
@@ -302,7 +308,7 @@ class Health:
 
     def is_alive(self) -> str:
         """What is wrong; empty when nothing is."""
-        every = self._terms() if self.is_open else ()
+        every = self._pools.terms() if self.is_open else ()
         stuck = max((term.stuck_for for term in every), default=0.0)
         return f"Nothing has moved for {stuck:.0f} s." if stuck > STUCK else ""
 
@@ -311,8 +317,10 @@ class Health:
         if not self.is_open:
             return self.trouble
         # One namespace may be out of reach without the others being so.
-        silent = min((term.silent_for for term in self._terms()), default=0.0)
-        return f"The cluster has not answered for {silent:.0f} s." if silent > SILENT else ""
+        silent = min((term.silent_for for term in self._pools.terms()), default=0.0)
+        if silent > SILENT:
+            return f"The cluster has not answered for {silent:.0f} s."
+        return self._pools.lacks()
 
 
 class _Probe(RequestHandler):

@@ -94,6 +94,7 @@ class ManyPools:
         if self._found is None:
             self._want(dict.fromkeys(self._chosen.namespaces, True))
         else:
+            self._want(self._found.now())
             self._task = asyncio.create_task(self._follow(self._found), name="elastic-namespaces")
 
     async def close(self) -> None:
@@ -128,9 +129,9 @@ class ManyPools:
 
     async def _follow(self, found: Namespaces) -> None:
         while True:
-            self._want(found.now())
             await found.changed()
             await asyncio.sleep(SETTLE)
+            self._want(found.now())
 
     def _want(self, names: Mapping[str, bool]) -> None:
         for name in sorted(names.keys() - self._supervisor.keepers.keys()):
@@ -147,6 +148,11 @@ class ManyPools:
     def terms(self) -> Iterator[Term]:
         """How the leases of all of them are."""
         return (service.controller.term for service in self.services().values())
+
+    def lacks(self) -> str:
+        """What is still to be done before this process can take over from another."""
+        left = self._supervisor.untried()
+        return f"{left} namespaces are yet to be looked at." if left else ""
 
     def _make(self, namespace: str) -> NamespacePool:
         assert self._fleet is not None
@@ -167,6 +173,9 @@ class ManyPools:
         # What servers are told does not hold for whom they leave it to.
         service.settings.keep_pool = True
         service.controller.namespace = namespace
+        # Hundreds of terms begin with one lease, which is told once.
+        service.controller.term.log = log.getChild("term")
+        service.controller.term.log.setLevel(logging.WARNING)
         return NamespacePool(service, cluster)
 
 

@@ -56,6 +56,7 @@ class Supervisor:
         self._wanted: dict[str, bool] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tried: set[str] = set()
         self.keepers: dict[str, Keeper] = {}
         """Those that are open."""
 
@@ -71,6 +72,10 @@ class Supervisor:
             elif before.get(name) != names.get(name):
                 self._changed[name].set()
 
+    def untried(self) -> int:
+        """How many are wanted that nobody has tried to open yet: they wait for their turn."""
+        return len(self._wanted.keys() - self._tried)
+
     async def close(self) -> None:
         """Close all, at the same time."""
         self.want({})
@@ -84,6 +89,7 @@ class Supervisor:
 
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:
         del self._tasks[name], self._changed[name]
+        self._tried.discard(name)
         if task.cancelled():
             return
         if task.exception() is None:
@@ -123,6 +129,8 @@ class Supervisor:
                 self._log.warning("%s: not yet, trying again: %s", name, error)
             except Exception:  # noqa: BLE001 - the others go on, and so does the trying
                 self._log.exception("%s: not yet, trying again", name)
+            finally:
+                self._tried.add(name)
             self._changed[name].clear()
             await event_or_timeout(self._changed[name], pause * self._rng.uniform(0.8, 1.2))
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -150,7 +150,9 @@ def test_a_controller_for_some_namespaces_has_no_rights_elsewhere(
     rules = [rule for role in found["Role"] for rule in role["rules"]]
     assert not any("namespaces" in rule["resources"] for rule in rules)
     assert {one["subjects"][0]["namespace"] for one in found["RoleBinding"]} == {"pools"}
-    assert command(controller(capsys)) == ["--namespaces", "pools"], "its own by default"
+    alone = controller(capsys)
+    assert command(alone) == []
+    assert {one["metadata"]["namespace"] for one in alone["Role"]} == {"pools"}, "its own"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import yaml
 
 from jupyter_elastic.cluster.kubernetes import shipped
 from jupyter_elastic.cluster.kubernetes.namespaces import KEPT_BY, LABEL
+from jupyter_elastic.pool.shards import shard_of
 
 from ..testcluster.api import ApiFailure
 from ..testcluster.world import Kube
@@ -122,8 +123,13 @@ class Landlord:
         for replica in self.replicas:
             replica.end()
 
-    def namespace(self) -> Desk:
-        name = self._stack.enter_context(self.kube.namespace())
+    def namespace(self, *, in_another_shard_than: Desk | None = None) -> Desk:
+        """One with a template; a name in the other of two shards is found by trying."""
+        other = in_another_shard_than
+        for _ in range(20):
+            name = self._stack.enter_context(self.kube.namespace())
+            if other is None or shard_of(name, 2) != shard_of(other.namespace, 2):
+                break
         desk = Desk(self.kube, name, self._folder)
         desk.offer(pool=1)
         return desk
@@ -224,7 +230,8 @@ def landlord(kube: Kube, tmp_path: Path) -> Iterator[Landlord]:
 @pytest.mark.fault
 def test_pools_come_and_go_with_labels_and_survive_a_replica(landlord: Landlord) -> None:
     """Two replicas with the rights that are printed; the leader of one shard at least is killed."""
-    one, two, by_pool, unmarked, refused = (landlord.namespace() for _ in range(5))
+    one, by_pool, unmarked, refused = (landlord.namespace() for _ in range(4))
+    two = landlord.namespace(in_another_shard_than=one)
     for desk in (one, two):
         landlord.label(desk, "enabled")
     for desk in (by_pool, refused):
@@ -239,6 +246,10 @@ def test_pools_come_and_go_with_labels_and_survive_a_replica(landlord: Landlord)
     assert {landlord.keeper(desk) for desk in (one, two, by_pool)} == {landlord.home}
     assert {landlord.keeper(unmarked), landlord.keeper(refused)} == {""}
 
+    landlord.until(
+        lambda: all(replica.leads() for replica in landlord.replicas), "each has a shard"
+    )
+    assert landlord.leader(one) is not landlord.leader(two)
     killed = landlord.leader(one)
     killed.process.kill()
     [other] = [replica for replica in landlord.replicas if replica is not killed]

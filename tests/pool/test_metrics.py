@@ -114,6 +114,17 @@ async def test_only_who_keeps_the_pool_tells_of_it(stage: Stage) -> None:
     assert value("pool_creations_total", template="a", outcome="created") >= 4
 
 
+@staged
+async def test_several_pools_of_a_process_are_told_apart(stage: Stage) -> None:
+    stage.world.offer("a", 3)
+    controller = stage.controller()
+    controller.namespace = "team"
+    await stage.until(lambda: stage.is_full(), 30)
+    assert value("pool_pods", template="a", phase="warm", namespace="team") == 3
+    assert value("pool_leader", lease="pool", namespace="team") == 1
+    assert not value("pool_pods", template="a", phase="warm")
+
+
 def test_owners_are_named_up_to_the_number_that_is_allowed() -> None:
     owners = ["ann"] * 3 + ["bob"] * 2 + ["eve", "joe"]
     assert list(metrics._owners(owners, 2)) == [("ann", 3), ("bob", 2), ("(others)", 2)]

@@ -97,6 +97,42 @@ async def test_a_killed_leader_is_replaced_within_15_s(stage: Stage) -> None:
     await stage.until(lambda: sum(stage.world.creations.values()) > made, 15)
 
 
+class OneOfMany(PoolController):
+    """One of hundreds in its process, of predicted templates; notes what it asks for."""
+
+    asked: list[str]
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more, spread=10.0)
+        self.asked = []
+        cluster: Any = self.cluster
+
+        async def kept_demand() -> str:
+            self.asked.append("leading" if self.leading else "standing by")
+            return ""
+
+        cluster.kept_demand = kept_demand
+        cluster.pool_predicts = lambda _template: True
+
+
+@staged
+async def test_who_stands_by_for_many_pools_knows_before_its_term_what_is_kept(
+    stage: Stage,
+) -> None:
+    """Else hundreds of terms that begin at once would begin with hundreds of requests."""
+    stage.world.offer("a", 3)
+    first, second = (stage.controller(kind=OneOfMany) for _ in range(2))
+    await stage.until(lambda: stage.is_full(), 30)
+    await asyncio.sleep(30)
+    assert (first.asked, second.asked) == (["leading"], ["standing by"])
+    await first.halt()
+    await first.term.give_up()
+    await stage.until(lambda: second.leading, 2)
+    assert stage.world.claim("a")
+    await stage.until(lambda: stage.is_full(), 10)
+    assert second.asked == ["standing by"]
+
+
 @staged
 async def test_a_leader_that_stops_hands_over_within_2_s(stage: Stage) -> None:
     stage.world.offer("a", 3)

@@ -63,7 +63,9 @@ def test_hundreds_are_opened_few_at_a_time_and_all_closed() -> None:
         stage = Stage()
         names = dict.fromkeys((f"n{i}" for i in range(200)), True)
         stage.supervisor.want(names)
+        assert stage.supervisor.untried() == 200
         await sleep(10)
+        assert stage.supervisor.untried() == 0
         assert set(stage.open) == set(stage.supervisor.keepers) == set(names)
         assert stage.most <= AT_ONCE
         await stage.supervisor.close()
@@ -80,6 +82,7 @@ def test_one_that_cannot_be_opened_is_tried_again_and_nobody_waits_for_it() -> N
         stage.supervisor.want({"bad": True, "good": True})
         await sleep(1)
         assert set(stage.open) == {"good"}
+        assert stage.supervisor.untried() == 0, "who waits for all to be tried need not wait for it"
         await sleep(2 * FIRST_PAUSE * 2**5)
         assert set(stage.open) == {"bad", "good"}
         assert stage.story["bad"] == ["failed"] * 5 + ["open", "wanted"]

@@ -118,10 +118,15 @@ class KubeApi:
         await self._session.close()
         await self._streams.close()
 
-    def within(self, namespace: str) -> KubeApi:
-        """The same API server by the same connections and budget, in another namespace."""
+    def within(self, namespace: str, *, qps: float | None = None) -> KubeApi:
+        """The same API server by the same connections, in another namespace.
+
+        By the same budget as well, unless ``qps`` gives it one of its own.
+        """
         other = copy.copy(self)
         other.namespace, other._is_borrowed = namespace, True
+        if qps is not None:
+            other._budget = Budget(qps, int(2 * qps), clock=self._clock, sleep=self._sleep)
         return other
 
     @property

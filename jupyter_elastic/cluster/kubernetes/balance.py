@@ -18,20 +18,22 @@ YIELD = 3.0
 
 
 def to_ask_for(holders: Mapping[str, str], wanted: Mapping[str, str], me: str) -> str | None:
-    """The lease to ask for; None: all is well, or we asked already.
+    """The lease to ask for; None: all is well, or we asked already, and will get what we asked for.
 
     Parameters
     ----------
     holders, wanted
         By lease, who holds it and who asks for it; empty: nobody.
     """
-    if me in wanted.values():
-        return None
     counts = Counter(who for who in holders.values() if who)
-    fullest = max(sorted(counts), key=lambda who: counts[who], default=me)
-    if counts[fullest] < counts[me] + 2:
+    # What was asked for when there was more to give away counts no more.
+    live = {name for name, who in wanted.items() if who and _gives(counts, holders[name], who)}
+    if any(wanted[name] == me for name in live):
         return None
-    theirs = [name for name, who in holders.items() if who == fullest and not wanted.get(name)]
+    fullest = max(sorted(counts), key=lambda who: counts[who], default=me)
+    if not _gives(counts, fullest, me):
+        return None
+    theirs = [name for name, who in holders.items() if who == fullest and name not in live]
     return max(theirs, default=None)
 
 
@@ -40,8 +42,13 @@ def to_hand_over(holders: Mapping[str, str], wanted: Mapping[str, str], me: str)
     counts = Counter(who for who in holders.values() if who)
     found = []
     for name, who in sorted(wanted.items()):
-        if who and who != me == holders.get(name) and counts[me] >= counts[who] + 2:
+        if who and holders.get(name) == me and _gives(counts, me, who):
             found.append(name)
             counts[me] -= 1
             counts[who] += 1
     return found
+
+
+def _gives(counts: Counter[str], holder: str, asker: str) -> bool:
+    """Whether the asker will have no more than the holder afterwards."""
+    return counts[holder] >= counts[asker] + 2

@@ -28,6 +28,8 @@ from .sharedlease import SharedLease
 
 BALANCED_AFTER = 10.0
 """Seconds after its start before a replica asks others for shards: first it is to know its part."""
+LEASE_QPS = 20.0
+"""Requests for leases, per second: they must not wait for those of hundreds of pools that fill."""
 LOOK = 5.0
 """Seconds between two looks at who has how many shards, though nothing is heard of them."""
 
@@ -47,6 +49,7 @@ class Fleet:
 
     def __init__(self, api: KubeApi, *, cluster_wide: bool, log: logging.Logger) -> None:
         self.api = api
+        self._lease_api = api.within(api.namespace, qps=LEASE_QPS)
         self.everywhere = Everywhere(api, log) if cluster_wide else None
         self.context = zmq.asyncio.Context()
         self._identity = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -102,7 +105,7 @@ class Fleet:
         found = self._leases.get(name)
         if found is None:
             elector = LeaseElector(
-                self.api, f"jupyter-elastic-{name}", self._identity, LEASE_SECONDS
+                self._lease_api, f"jupyter-elastic-{name}", self._identity, LEASE_SECONDS
             )
             found = self._leases[name] = SharedLease(elector)
         return found
@@ -138,8 +141,12 @@ class Fleet:
                 self._log.debug("Shards are left where they are for now: %s", error)
             except Exception:  # noqa: BLE001 - pools are kept all the same
                 self._log.exception("Shards are left where they are for now")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the news.
+            news = asyncio.ensure_future(self._news.wait())
+            try:
+                await asyncio.wait({news}, timeout=LOOK)
+            finally:
+                news.cancel()
 
     async def _look(self, *, asks: bool) -> None:
         """Let go what others should have, and ask for what we should."""
@@ -164,7 +171,7 @@ class Fleet:
             "annotations": {WANTED_BY: self._identity},
         }
         with contextlib.suppress(Conflict, ApiNotFound):  # it changed: the next look will tell
-            await self.api.request(
+            await self._lease_api.request(
                 "PATCH",
                 self.api.path("leases", meta.name, api=API),
                 body={"metadata": change},

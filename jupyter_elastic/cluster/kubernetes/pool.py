@@ -84,6 +84,7 @@ class Pool:
         self._electors: dict[str, LeaseElector | SharedLease] = {}
         self._disposers: list[Callable[[], None]] = []
         self._told_keeper = ""
+        self._ensuring = False
         self._held: set[str] = set()
         self._giving_up: set[str] = set()
         self._clock = clock
@@ -133,7 +134,7 @@ class Pool:
         """
         pool = self._view.pool()
         now = self._clock()
-        if not self._lacks(pool) or now < (self._make_after if pool is None else self._mark_after):
+        if not self._lacks(pool):
             return
         try:
             if pool is None:
@@ -146,7 +147,9 @@ class Pool:
             self._log.debug("There is no KernelPool, or it does not say whose it is: %s", error)
 
     def _lacks(self, pool: CustomObject | None) -> bool:
-        """Whether the KernelPool has yet to be made, or to say whose it is."""
+        """Whether the KernelPool has yet to be made, or to say whose it is, and may be now."""
+        if self._clock() < (self._make_after if pool is None else self._mark_after):
+            return False
         if self._fleet is None:
             return pool is None
         if not self.is_leaving:
@@ -255,9 +258,31 @@ class Pool:
             self._held.discard(name)
             return False
         self._held.add(name)
-        await self._ensure()
+        if self._fleet is None:
+            await self._ensure()
+        elif self._begin_ensure(name):
+            return False  # we are told
         self._tend()
         return True
+
+    def _begin_ensure(self, name: str) -> bool:
+        """Whether a KernelPool is being made, without which warm pods would belong to nobody.
+
+        It is not waited for: among the requests of hundreds of namespaces that may take longer than
+        a lease may be believed in.
+        """
+        pool = self._view.pool()
+        if not self._ensuring and self._lacks(pool):
+            self._ensuring = True
+            self._spawn(self._ensure_and_tell(name))
+        return self._ensuring and pool is None
+
+    async def _ensure_and_tell(self, name: str) -> None:
+        try:
+            await self._ensure()
+        finally:
+            self._ensuring = False
+        self._view.tell_lease(name)
 
     def _elector(self, name: str) -> LeaseElector | SharedLease:
         if self._fleet is None:

@@ -7,12 +7,15 @@ comes first, and told to all.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
 
 from .balance import YIELD
 from .lease import LeaseElector
+
+_LOG = logging.getLogger(__name__)
 
 LOOK = 1.0
 """Seconds between two looks at a lease that another process holds."""
@@ -50,7 +53,10 @@ class SharedLease:
             self._look_at, self._held = now + LOOK, False
             self._held = await self._elector.acquire()
         if self._held and not was:
+            _LOG.info("Lease %s is ours: this process keeps the pools that go with it.", self.name)
             self._tell()
+        elif was and not self._held:
+            _LOG.info("Lease %s is not ours any more.", self.name)
         return self._held
 
     async def hand_over(self) -> None:
