@@ -151,7 +151,8 @@ class ManyPools:
 
     def lacks(self) -> str:
         """What is still to be done before this process can take over from another."""
-        left = self._supervisor.untried()
+        unprepared = [one for one in self.services().values() if not one.controller.is_prepared]
+        left = self._supervisor.untried() + len(unprepared)
         return f"{left} namespaces are yet to be looked at." if left else ""
 
     def _make(self, namespace: str) -> NamespacePool:

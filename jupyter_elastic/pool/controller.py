@@ -165,7 +165,8 @@ class PoolController:
         if self._tasks:
             await self.halt()
             self._tasks = []
-            if self.leading and self._predicted(self.templates()):
+            # Of many, others stand by who know as much; hundreds of requests would hold them up.
+            if self.leading and not self.spread and self._predicted(self.templates()):
                 await self._keep_demand()
             await self.term.give_up()
             metrics.POOL.remove(self)
@@ -178,6 +179,11 @@ class PoolController:
     def leading(self) -> bool:
         """Whether this process keeps the pool now. Ends by itself when the lease may have."""
         return self.term.leading
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether a term could begin without asking for what is kept of the demand."""
+        return self.leading or self._recall_at == math.inf
 
     @property
     def messages(self) -> dict[str, str]:

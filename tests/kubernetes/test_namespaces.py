@@ -90,7 +90,9 @@ class Replica:
 
     def ask(self, path: str) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}") as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/{path}", timeout=10
+            ) as answer:
                 return str(answer.read().decode())
         except (urllib.error.HTTPError, OSError):
             return ""

@@ -125,6 +125,8 @@ async def test_who_stands_by_for_many_pools_knows_before_its_term_what_is_kept(
     await stage.until(lambda: stage.is_full(), 30)
     await asyncio.sleep(30)
     assert (first.asked, second.asked) == (["leading"], ["standing by"])
+    assert first.is_prepared
+    assert second.is_prepared
     await first.halt()
     await first.term.give_up()
     await stage.until(lambda: second.leading, 2)
