@@ -325,9 +325,11 @@ class AdoptionMixin:
 
     def _on_agent_event(self, kernel_id: str, event: dict[str, Any]) -> None:
         km = self._elastic_km(kernel_id)
+        kind = event.get("event")
+        if km is not None and kind == protocol.WARNING:
+            self._spawn(self._record_warning(kernel_id, str(event.get("message", ""))))
         if km is None or km.elastic_busy:
             return
-        kind = event.get("event")
         if kind == protocol.EXITED:
             ended = event.get("exit") or {}
             km.elastic_reason = str(ended.get("message") or "The kernel ended.")
@@ -351,6 +353,12 @@ class AdoptionMixin:
     async def _record_failed(self, kernel_id: str, reason: str, message: str) -> None:
         assert self.elastic is not None
         await self.elastic.fail(kernel_id, reason, message)
+
+    async def _record_warning(self, kernel_id: str, message: str) -> None:
+        assert self.elastic is not None
+        self.log.warning("Kernel %s: %s", kernel_id, message)
+        with contextlib.suppress(Conflict, StartCancelled):
+            await self.elastic.launcher.warn(kernel_id, message)
 
     async def _record_end(self, kernel_id: str, reason: str, message: str) -> None:
         assert self.elastic is not None

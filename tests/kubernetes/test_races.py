@@ -72,6 +72,9 @@ class Hand:
             return {"how": "spare", "connection": {}}
         return {}
 
+    def on_event(self, listener: Any) -> Callable[[], None]:
+        return lambda: None
+
 
 class Stage:
     """The pods' stand-ins, and what all contestants have in common."""
