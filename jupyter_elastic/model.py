@@ -174,14 +174,18 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """Devices given to this pod at claim, exclusively (local; for ``CUDA_VISIBLE_DEVICES``)."""
 
 
+AGENT_WARNING = "agent-warning"
+"""Name of steps that say what the agent warned of, at the start or later."""
+
+
 class Step(msgspec.Struct, frozen=True):
     """One dated line of a start's progress."""
 
     time: float
     name: str
-    """``queued``, ``created``, ``claimed``, ``agent-up``, ``warning``, ``kernel-up``, ``failed``;
-    where pods are scheduled also ``scheduled``, ``node-coming``, ``image-pulling``,
-    ``image-pulled``, ``started`` and ``blocked``."""
+    """``queued``, ``created``, ``claimed``, ``agent-up``, ``warning``, ``kernel-up``, ``failed``,
+    ``agent-warning``; where pods are scheduled also ``scheduled``, ``node-coming``,
+    ``image-pulling``, ``image-pulled``, ``started`` and ``blocked``."""
     message: str = ""
 
 

@@ -12,6 +12,7 @@ import msgspec
 from .. import __version__
 from ..kernels.service import ElasticService
 from ..model import (
+    AGENT_WARNING,
     NODE_UNREACHABLE,
     UNLIMITED,
     Capacity,
@@ -103,8 +104,14 @@ def kernel_view(service: ElasticService, kernel: Kernel) -> dict[str, Any]:
         "attached": attached,
         "resize": msgspec.to_builtins(kernel.resize),
         "sessions": msgspec.to_builtins(kernel.sessions),
-        "warnings": list(pod.warnings) if pod else [],
+        "warnings": _warnings(kernel, pod),
     }
+
+
+def _warnings(kernel: Kernel, pod: Pod | None) -> list[str]:
+    """What the agent warned of as the pod became warm, and since; each once."""
+    since = (step.message for step in kernel.steps if step.name == AGENT_WARNING)
+    return list(dict.fromkeys((*(pod.warnings if pod else ()), *since)))
 
 
 def _standing(kernel: Kernel, pod: Pod | None) -> tuple[str, str]:

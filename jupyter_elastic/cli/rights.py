@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from ..cluster.kubernetes.api import KubeApi
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-_SELDOM = {
-    "persistentvolumeclaims": "needed only for templates with pod.ownerVolume.claimTemplate",
+_LIGHT = {
+    ("persistentvolumeclaims", ""): "needed only for templates with pod.ownerVolume.claimTemplate",
+    ("configmaps", "jupyter-elastic-demand"): "without it what the pool has learnt of the demand is"
+    " forgotten with whoever keeps the pool; all else works",
 }
-"""Resources without which a server does its work all the same."""
+"""Resources, and names of objects, without which a server does its work all the same, and why."""
 
 
 class Right(msgspec.Struct, frozen=True, order=True):
@@ -30,6 +32,11 @@ class Right(msgspec.Struct, frozen=True, order=True):
     verb: str
     name: str = ""
     """Of the one object that it is about; empty: of any."""
+
+    @property
+    def kind(self) -> str:
+        """The resource without its subresource: ``pods``."""
+        return self.resource.partition("/")[0]
 
     def __str__(self) -> str:
         """As a rule of a Role names it: ``patch pods/resize``."""
@@ -107,14 +114,18 @@ def report(asked: Sequence[Right], lacking: Sequence[Right], role: str, namespac
     """What is missing of a role, by name."""
     if not lacking:
         return Check("rights", "ok", f"all {len(asked)} of the role {role}")
-    grave = [right for right in lacking if right.resource.partition("/")[0] not in _SELDOM]
+    grave = [right for right in lacking if not _why_light(right)]
     shown = ", ".join(map(str, grave or lacking))
     message = f"Of the role {role}, this is not allowed in namespace {namespace}: {shown}."
     if not grave:
-        kinds = sorted({right.resource.partition("/")[0] for right in lacking})
-        why = "; ".join(f"{kind}: {_SELDOM[kind]}" for kind in kinds)
+        why = "; ".join(sorted({f"{one.kind}: {_why_light(one)}" for one in lacking}))
         return Check("rights", "note", f"{message} ({why})", _remedy(role, namespace))
     return Check("rights", "broken", message, _remedy(role, namespace))
+
+
+def _why_light(right: Right) -> str:
+    """Why one can do without a right; empty: one cannot."""
+    return _LIGHT.get((right.kind, right.name), "")
 
 
 def _remedy(role: str, namespace: str) -> str:

@@ -185,6 +185,14 @@ class Cluster(ABC):
         """
         return connection
 
+    async def rejoined(self, pod: Pod) -> None:
+        """Return once clients of a kernel that was started again in its pod are connected again.
+
+        As far as this process knows of them, and within seconds. Whoever is told sooner that the
+        kernel is back may ask it something whose outputs nobody of them receives.
+        """
+        return
+
     # -- pods ------------------------------------------------------------------------------
 
     @abstractmethod

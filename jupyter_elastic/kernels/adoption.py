@@ -22,7 +22,16 @@ from msgspec.structs import replace
 
 from ..agent import protocol
 from ..cluster.base import Change
-from ..errors import Conflict, ElasticError, Gone, NotRunning, StartCancelled, StarterLost
+from ..errors import (
+    AgentUnreachable,
+    ApiUnreachable,
+    Conflict,
+    ElasticError,
+    Gone,
+    NotRunning,
+    StartCancelled,
+    StarterLost,
+)
 from ..model import Kernel, KernelPhase, Pod, PodPhase
 from .overdue import look_after_size, overdue_at, pauses
 from .progress import STARTING_PHASES
@@ -34,8 +43,8 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT = 15.0
 """Seconds a session request waits for adoption before it goes on with what is known."""
-RESTORE_LOOKS, RESTORE_INTERVAL = 300, 0.1
-"""How often, and in seconds how far apart, a restored agent is asked for its kernel."""
+RESTORE_PATIENCE, RESTORE_INTERVAL = 60.0, 0.1
+"""Seconds for which, and how far apart, a restored agent is asked for its kernel."""
 LONE_PATIENCE = 60.0
 """Seconds that a lone client has to remove its kernel's record after the pod is gone."""
 CULLED = ("Idle", "MaxAge", "Exited", "Stopped", protocol.CLIENT_GONE)
@@ -316,9 +325,11 @@ class AdoptionMixin:
 
     def _on_agent_event(self, kernel_id: str, event: dict[str, Any]) -> None:
         km = self._elastic_km(kernel_id)
+        kind = event.get("event")
+        if km is not None and kind == protocol.WARNING:
+            self._spawn(self._record_warning(kernel_id, str(event.get("message", ""))))
         if km is None or km.elastic_busy:
             return
-        kind = event.get("event")
         if kind == protocol.EXITED:
             ended = event.get("exit") or {}
             km.elastic_reason = str(ended.get("message") or "The kernel ended.")
@@ -342,6 +353,12 @@ class AdoptionMixin:
     async def _record_failed(self, kernel_id: str, reason: str, message: str) -> None:
         assert self.elastic is not None
         await self.elastic.fail(kernel_id, reason, message)
+
+    async def _record_warning(self, kernel_id: str, message: str) -> None:
+        assert self.elastic is not None
+        self.log.warning("Kernel %s: %s", kernel_id, message)
+        with contextlib.suppress(Conflict, StartCancelled):
+            await self.elastic.launcher.warn(kernel_id, message)
 
     async def _record_end(self, kernel_id: str, reason: str, message: str) -> None:
         assert self.elastic is not None
@@ -436,21 +453,33 @@ class AdoptionMixin:
             "Everything in the kernel's pod was killed, most likely for want of memory; the kernel "
             "was started again and its variables are lost."
         )
+        assert self.elastic is not None
         await self._kernel_up(kernel_id)
         await self._attach(km, kernel_id)
+        await self.elastic.cluster.rejoined(pod)
         await self._record_restart(kernel_id, km.elastic_reason, pod.reason or "ContainerKilled")
         self._came_back(km, kernel_id)
 
     async def _kernel_up(self, kernel_id: str) -> None:
-        """Wait until a restored agent has its kernel running. Raises NotRunning."""
+        """Wait until a restored agent has its kernel running. Raises NotRunning, Gone.
+
+        Its container runs before the agent listens, and a way to it may first have to be found.
+        """
         assert self.elastic is not None
-        agent = await self.elastic.launcher.agent_of(kernel_id)
-        for _ in range(RESTORE_LOOKS):
-            if (await agent.call("status", timeout=5)).get("alive"):
-                return
+        clock = asyncio.get_running_loop().time
+        until = clock() + RESTORE_PATIENCE
+        last = ""
+        while clock() < until:
+            try:
+                agent = await self.elastic.launcher.agent_of(kernel_id)
+                if (await agent.call("status", timeout=2)).get("alive"):
+                    return
+            except (AgentUnreachable, ApiUnreachable) as error:
+                last = error.message
             await asyncio.sleep(RESTORE_INTERVAL)
         raise NotRunning(
-            f"Kernel {kernel_id} did not come back after everything in its pod was killed.",
+            f"Kernel {kernel_id} did not come back within {RESTORE_PATIENCE:.0f} s after everything"
+            f" in its pod was killed. {last}".strip(),
             "Restart it.",
         )
 

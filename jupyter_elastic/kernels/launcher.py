@@ -37,7 +37,7 @@ from ..errors import (
     StartFailed,
     Superseded,
 )
-from ..model import Kernel, KernelPhase, Pod, PodPhase, Resize, Step, Template
+from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, PodPhase, Resize, Step, Template
 from ..resources import Resources
 from .progress import STARTING_PHASES, Progress
 from .records import WRITE_ATTEMPTS, Edit, NotMine, Records, jitter
@@ -446,7 +446,11 @@ class Launcher:
         self, pod: Pod, agent: Agent, kernel: Kernel, fields: dict[str, Any]
     ) -> Launched:
         _TIMING.debug("%s sized", kernel.kernel_id)
-        reply = await agent.call(protocol.START, timeout=self.start_timeout, **fields)
+        unlisten = agent.on_event(partial(self._take_warning, kernel.kernel_id))
+        try:
+            reply = await agent.call(protocol.START, timeout=self.start_timeout, **fields)
+        finally:
+            unlisten()
         _TIMING.debug("%s answered", kernel.kernel_id)
         for warning in pod.warnings:
             self.progress.add(kernel.kernel_id, "warning", warning)
@@ -473,6 +477,10 @@ class Launcher:
             kernel = await self.records.update_mine(kernel, running)
         _TIMING.debug("%s running", kernel.kernel_id)
         return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
+
+    def _take_warning(self, kernel_id: str, event: Mapping[str, Any]) -> None:
+        if event.get("event") == protocol.WARNING:
+            self.progress.add(kernel_id, AGENT_WARNING, str(event.get("message", "")))
 
     def _start_fields(
         self, pod: Pod, kernel: Kernel, template: Template, args: StartArgs
@@ -577,6 +585,22 @@ class Launcher:
         """See :meth:`.records.Records.pod_of`."""
         return self.records.pod_of(kernel_id)
 
+    async def warn(self, kernel_id: str, message: str) -> None:
+        """Keep a warning that the agent gave of a kernel that runs, once however often it comes.
+
+        Raises
+        ------
+        ElasticError
+            It could not be recorded.
+        """
+        step = Step(self.clock(), AGENT_WARNING, message)
+
+        def edit(kernel: Kernel) -> Kernel:
+            known = any(one.name == step.name and one.message == message for one in kernel.steps)
+            return kernel if known else replace(kernel, steps=(*kernel.steps, step))
+
+        await self.records.update(kernel_id, edit)
+
     async def update(self, kernel_id: str, edit: Edit) -> Kernel:
         """See :meth:`.records.Records.update`."""
         return await self.records.update(kernel_id, edit)
@@ -595,8 +619,12 @@ class Launcher:
         reply = await (await self.cluster.dial(pod)).call("connection")
         return await self.cluster.reach(pod, reply["connection"])
 
-    async def resize(self, kernel_id: str, resources: Resources) -> Kernel:
+    async def resize(
+        self, kernel_id: str, resources: Resources, *, written: bool = False
+    ) -> Kernel:
         """Change CPU and memory of a running kernel, in place.
+
+        ``written``: it was asked for by writing it into the record, and is put back if refused.
 
         Raises
         ------
@@ -614,22 +642,48 @@ class Launcher:
                 "Wait until it runs.",
             )
         begun = Resize(state="InProgress", message=f"Changing to {resources}.", time=self.clock())
-        await self.records.update(kernel_id, lambda k: replace(k, resize=begun))
+        kernel = await self.records.update(
+            kernel_id,
+            # What the agent warned of was about the size before.
+            lambda k: replace(k, resize=begun, steps=without_warnings(k.steps)),
+        )
+        before = kernel.resources
         try:
             pod = await self._resize_pod(kernel_id, resources)
         except Superseded:
             raise  # the record is about the later one
         except Exception as error:
             # Whatever it was, the record must not say for ever that it is under way.
-            reason = error.reason if isinstance(error, ElasticError) else "InternalError"
-            refused = Resize(state="Refused", reason=reason, message=str(error), time=self.clock())
-            await self.records.update(kernel_id, lambda k: replace(k, resize=refused))
+            await self.refuse_resize(kernel_id, error, unwanted=before if written else None)
             raise
         done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
-        return await self.records.update(
-            kernel_id,
-            lambda k: replace(k, resources=resources, actual=pod.resources, resize=done),
-        )
+
+        def finished(kernel: Kernel) -> Kernel:
+            # What somebody wrote over what was written is a wish of its own.
+            later = written and kernel.resources != before
+            wanted = kernel.resources if later else resources
+            return replace(kernel, resources=wanted, actual=pod.resources, resize=done)
+
+        return await self.records.update(kernel_id, finished)
+
+    async def refuse_resize(
+        self, kernel_id: str, error: Exception, *, unwanted: Resources | None = None
+    ) -> Kernel:
+        """Let the record say why a kernel does not get another size.
+
+        ``unwanted`` is that size where it was written into the record itself: what the kernel has
+        takes its place there, so that nothing later asks for it again.
+        """
+        reason = error.reason if isinstance(error, ElasticError) else "InternalError"
+        refused = Resize(state="Refused", reason=reason, message=str(error), time=self.clock())
+
+        def edit(kernel: Kernel) -> Kernel:
+            resources = kernel.resources
+            if kernel.actual is not None and resources == unwanted:
+                resources = kernel.actual
+            return replace(kernel, resources=resources, resize=refused)
+
+        return await self.records.update(kernel_id, edit)
 
     async def _resize_pod(self, kernel_id: str, resources: Resources) -> Pod:
         for attempt in range(WRITE_ATTEMPTS):
@@ -674,6 +728,11 @@ class Launcher:
                 await agent.call("stop", timeout=grace + 2, grace=grace)
         await self.cluster.delete_kernel(kernel_id)
         self.progress.forget(kernel_id)
+
+
+def without_warnings(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Without what the agent warned of."""
+    return tuple(step for step in steps if step.name != AGENT_WARNING)
 
 
 def replace_launched(launched: Launched, kernel: Kernel) -> Launched:

@@ -3,7 +3,8 @@
 Where records are objects of a cluster, anybody may create one (``kubectl apply``), and a server
 may vanish between its record and its start. Whoever holds the pool's lease starts these; a
 compare-and-swap on the record makes sure that it is one, and pods that were taken for an earlier
-try are ended first.
+try are ended first. The same one sees to kernels whose size somebody changed in the object
+(:mod:`.edits`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import zmq
 from msgspec.structs import replace
@@ -22,7 +24,9 @@ from ..cluster.base import Change, Cluster
 from ..errors import Conflict, ElasticError, StartCancelled, StarterLost
 from ..model import Kernel, KernelPhase, Template
 from ..pool.controller import PoolController
+from ..resources import Resources
 from ..templates import resolve_wish
+from .edits import Edits, changes
 from .launcher import Launcher, StartArgs
 
 LATE = 2.0
@@ -65,6 +69,7 @@ class Takeover:
         self._log = log
         self._clock = clock
         self._starting: dict[str, asyncio.Task[None]] = {}
+        self._edits = Edits()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._dispose: Callable[[], None] | None = None
@@ -88,7 +93,8 @@ class Takeover:
 
     def _on_change(self, change: Change) -> None:
         new = change.new
-        if isinstance(new, Kernel) and new.phase is KernelPhase.QUEUED:
+        edited = self._edits.see(change)
+        if edited or (isinstance(new, Kernel) and new.phase is KernelPhase.QUEUED):
             self._wake.set()
 
     async def _run(self) -> None:
@@ -96,20 +102,24 @@ class Takeover:
             self._wake.clear()
             if self._controller.leading:
                 for kernel in tuple(self._cluster.kernels().values()):
-                    if kernel.kernel_id not in self._starting and self.is_due(kernel):
-                        self._begin(kernel)
+                    if kernel.kernel_id in self._starting:
+                        continue
+                    if self.is_due(kernel):
+                        self._begin(kernel.kernel_id, self._start(kernel))
+                    elif wish := self._edits.take(kernel):
+                        self._begin(kernel.kernel_id, self._resize(kernel, wish))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK)
 
-    def _begin(self, kernel: Kernel) -> None:
-        task = asyncio.create_task(self._start(kernel), name=kernel.kernel_id)
-        self._starting[kernel.kernel_id] = task
+    def _begin(self, kernel_id: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=kernel_id)
+        self._starting[kernel_id] = task
         task.add_done_callback(self._begun)
 
     def _begun(self, task: asyncio.Task[None]) -> None:
         self._starting.pop(task.get_name(), None)
         if not task.cancelled() and task.exception() is not None:
-            self._log.error("Taking over a start failed", exc_info=task.exception())
+            self._log.error("Looking after a record failed", exc_info=task.exception())
 
     def is_due(self, kernel: Kernel) -> bool:
         """Whether nobody starts the kernel, or nobody any more."""
@@ -142,6 +152,28 @@ class Takeover:
             self._log.debug("Kernel %s was ended, or started by somebody else.", kernel_id)
         except ElasticError as error:
             self._log.warning("Kernel %s could not be started: %s", kernel_id, error)
+
+    async def _resize(self, kernel: Kernel, wish: Resources) -> None:
+        """Give a kernel the size that somebody wrote into its record, or say there why not."""
+        kernel_id = kernel.kernel_id
+        self._log.info("Kernel %s is to have %s, as its record says.", kernel_id, wish)
+        try:
+            try:
+                offered = self._offered(kernel, wish)
+            except ElasticError as error:
+                await self._launcher.refuse_resize(kernel_id, error, unwanted=wish)
+                return
+            await self._launcher.resize(kernel_id, offered, written=True)
+        except ElasticError as error:
+            self._log.info("Kernel %s does not get %s: %s", kernel_id, wish, error)
+            now = self._cluster.kernels().get(kernel_id)
+            if now is not None and now.resize == kernel.resize:
+                self._edits.again(kernel_id)  # not even the record could be written
+
+    def _offered(self, kernel: Kernel, wish: Resources) -> Resources:
+        """As for a request: what is not changed is not held to the template again. Raises."""
+        changed = changes(kernel.actual, wish)
+        return resolve_wish(self._find(kernel.template), changed, kernel.actual)
 
     def args(self) -> StartArgs:
         """What a kernel is given that nobody has a notebook for here."""

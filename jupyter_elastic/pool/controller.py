@@ -115,6 +115,8 @@ class PoolController:
         """When the demand was last kept, or recalled; never in this term at first."""
         self._recall_at = math.inf
         """When it is recalled although others lead, so that it is known when our term begins."""
+        self._unkept = ""
+        """Why the demand could not be kept the last time; it is said once."""
         self._wake = asyncio.Event()
         self._quiet_until = -math.inf
         self._more_in: float | None = None
@@ -363,7 +365,11 @@ class PoolController:
         try:
             await self.cluster.keep_demand(json.dumps(self.foresight.to_json()))
         except ElasticError as error:
-            self.log.warning("What is known of the demand could not be kept: %s", error)
+            level = logging.DEBUG if error.message == self._unkept else logging.WARNING
+            self._unkept = error.message
+            self.log.log(level, "What is known of the demand could not be kept: %s", error)
+        else:
+            self._unkept = ""
 
     def _give_up_overdue(self, pods: dict[str, Pod], now: float) -> list[Delete]:
         """Pods that will never be warm count as gone, and their templates as failing."""

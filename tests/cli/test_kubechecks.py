@@ -60,6 +60,15 @@ def test_what_is_seldom_needed_is_only_noted() -> None:
     check = rights.report(needed(), [Right("", "persistentvolumeclaims", "create")], ROLE, "lab")
     assert check.state == "note"
     assert "ownerVolume.claimTemplate" in check.message
+    memory = Right("", "configmaps", "patch", "jupyter-elastic-demand")
+    assert memory in needed()
+    check = rights.report(needed(), [memory], ROLE, "lab")
+    assert check.state == "note"
+    assert "patch configmaps jupyter-elastic-demand" in check.message
+    assert "learnt of the demand is forgotten" in check.message
+    assert f"bind the role {ROLE}" in check.remedy
+    others = Right("", "configmaps", "create")
+    assert rights.report(needed(), [memory, others], ROLE, "lab").state == "broken"
     assert rights.report(needed(), [], ROLE, "lab").state == "ok"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class Hand:
             self.started.append(fields["kernel_id"])
             return {"how": "spare", "connection": {}}
         return {}
+
+    def on_event(self, listener: Any) -> Callable[[], None]:
+        return lambda: None
 
 
 class Staged(KubernetesCluster):

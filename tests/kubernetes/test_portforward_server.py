@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.server import Channel
+from jupyter_elastic.agent import processes
+
 from ..server.tools import Cell
 from ..testcluster.world import Kube
 from .desk import Desk, home_directory
 from .detour import Detour, detour
-from .served import RESOURCES, Served, server_on
+from .served import RESOURCES, Served, own, server_on
 from .world import install, rules
 
 
@@ -77,6 +80,17 @@ def test_a_kernels_life_through_the_api_server(world: Served) -> None:
     assert len(big) == 3_000_002
 
 
+def idle(world: Served, kernel_id: str) -> None:
+    """Wait until the server knows that the cell has ended.
+
+    To a kernel that is said to be busy, Jupyter opens channels without seeing that they are open.
+    """
+    world.until(
+        lambda: world.get(f"/api/kernels/{kernel_id}")["execution_state"] == "idle",
+        "the server knows that the cell has ended",
+    )
+
+
 @pytest.mark.fault
 def test_connections_that_are_cut_come_again(world: Served, way: Detour) -> None:
     """As when a laptop sleeps, or the API server is replaced."""
@@ -99,11 +113,7 @@ def test_connections_that_are_cut_come_again(world: Served, way: Detour) -> None
         channel.close()
 
     world.run(scenario())
-    # To a kernel that is said to be busy, Jupyter opens channels without seeing that they are open.
-    world.until(
-        lambda: world.get(f"/api/kernels/{kernel_id}")["execution_state"] == "idle",
-        "the server knows that the cell has ended",
-    )
+    idle(world, kernel_id)
     assert world.execute(kernel_id, "kept + 1") == "43"
     assert world.resize(kernel_id, memory="300Mi")["resize"]["state"] == "Done"
     view = world.elastic(kernel_id)
@@ -112,6 +122,35 @@ def test_connections_that_are_cut_come_again(world: Served, way: Detour) -> None
     world.desk.offer("later", pool=0, resources=RESOURCES)
     world.until(lambda: world.find("/elastic/api/templates/later"), "the new template")
     world.desk.withdraw("later")
+
+
+@pytest.mark.fault
+def test_a_kernel_whose_container_was_killed_comes_back(world: Served) -> None:
+    """In place, behind the same ports; a notebook that was open is told, and goes on."""
+    own(world.desk.kube)
+    world.warm("work")
+    kernel_id = world.start()
+    before = world.elastic(kernel_id)
+
+    async def begin() -> tuple[Channel, Cell]:
+        channel = await world.server.connect(kernel_id)
+        cell = Cell(channel, "x = 41; print('begun', flush=True); import time; time.sleep(600)")
+        await cell.prints("begun")
+        return channel, cell
+
+    channel, cell = world.run(begin())
+    processes.kill(world.inside(kernel_id))
+    world.run(cell.status("restarting", 60), 65)
+    assert "Everything in the pod was killed" in cell.output, cell.output
+    # On the very same websocket:
+    assert world.run(channel.execute("'x' in globals()", 40)) == "False"
+    channel.close()
+    idle(world, kernel_id)
+    view = world.elastic(kernel_id)
+    assert (view["phase"], view["pod"]) == ("Running", before["pod"])
+    assert (view["reason"], view["restarts"]) == ("ContainerKilled", 1)
+    assert world.execute(kernel_id, "6 * 7") == "42"
+    assert world.resize(kernel_id, memory="640Mi")["actual"]["memory"] == "640Mi"
 
 
 def test_without_the_right_to_forward_it_is_named(world: Served, settings: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from jupyter_elastic.cluster.kubernetes.manifests import CPU_OVERHEAD
 from ..server.tools import Cell
 from ..testcluster.api import until
 from ..testcluster.world import Kube
+from .desk import KERNELS
 from .served import RESOURCES, Served, own, served
 
 MIB, GIB = 2**20, 2**30
@@ -355,3 +357,45 @@ def test_memory_taken_before_a_small_claim_is_in_force_is_told(world: Served) ->
     assert view["actual"]["cpu"] == "200m"
     assert view["actual"]["memory"] != "128Mi"
     assert world.execute(kernel_id, "len(block)") == str(300 * MIB)
+
+
+# -- by hand ---------------------------------------------------------------------------------------
+
+
+def test_a_size_that_is_written_into_the_object(world: Served) -> None:
+    """As ``kubectl edit kernel``: acted on, and refused, as a request would be."""
+    subject = Subject(world)
+    path = f"{KERNELS.format(world.desk.namespace)}/{subject.id}"
+
+    def edit(**resources: Any) -> None:
+        world.desk.kube.admin.patch(path, {"spec": {"resources": resources}})
+
+    def ended(state: str, reason: str = "") -> Any:
+        resize = world.elastic(subject.id)["resize"] or {"state": "", "reason": ""}
+        return resize if (resize["state"], resize["reason"]) == (state, reason) else None
+
+    edit(memory="300Mi", cpu="750m")
+    world.until(lambda: ended("Done"), "it is in force", 30)
+    view = world.elastic(subject.id)
+    assert view["actual"] == view["resources"] == {"cpu": "750m", "memory": "300Mi", "gpu": None}
+    world.until(subject._settled, "the size is in force")
+    before = subject.state()
+
+    for reason, words, wish in (
+        ("OutOfRange", "over the maximum of 64 GiB", {"memory": "65Gi"}),
+        ("NoNodeFits", "no room", {"memory": "64Gi"}),
+        ("NoGpu", "GPU", {"memory": "300Mi", "gpu": {"kind": GPU, "count": 1}}),
+    ):
+        edit(**wish)
+        told = world.until(partial(ended, "Refused", reason), f"refused: {reason}", 60)
+        assert words in told["message"], told
+        assert subject.state() == before, "what was refused is put back"
+        record = world.desk.kube.admin.get(path)
+        assert record["status"]["resize"]["state"] == "Refused", "as kubectl shows it"
+        assert record["spec"]["resources"]["memory"] == "300Mi"
+    assert world.resize(subject.id, cpu="500m")["actual"]["cpu"] == "500m"
+    edit(memory="320Mi")
+    world.until(
+        lambda: world.elastic(subject.id)["actual"]["memory"] == "320Mi", "what can be is done", 30
+    )
+    assert world.execute(subject.id, "kept") == "41"

@@ -125,6 +125,9 @@ class Watched(LocalWorld):
                 world.asked.append(op)
                 return await self._agent.call(op, **fields)
 
+            def on_event(self, listener: Any) -> Any:
+                return self._agent.on_event(listener)
+
         class Cluster(LocalCluster):
             settles_later = True
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from traitlets import TraitError
 
 from jupyter_elastic.cluster.local import LocalCluster
+from jupyter_elastic.errors import Forbidden
 from jupyter_elastic.kernels.poolsettings import ElasticPool
 from jupyter_elastic.kernels.settings import ElasticLocal
 from jupyter_elastic.model import Capacity, Kernel, Pod, PodPhase, Template
@@ -290,5 +291,36 @@ def test_what_is_known_of_the_demand_outlives_its_controller(state_dir: Path) ->
             third.start()
             await until(lambda: third.targets() == {"a": 1}, "damage does not stop the pool")
             await third.stop()
+
+    asyncio.run(scenario())
+
+
+def test_that_the_demand_cannot_be_kept_is_said_once(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As under a Role of an older version, which does not allow it; the pool goes on."""
+    caplog.set_level("DEBUG", "jupyter_elastic")
+    offered = {"a": template(size=0)}
+    offered["a"] = replace(offered["a"], pool=replace(offered["a"].pool, predict=True))
+    monkeypatch.setattr("jupyter_elastic.pool.controller.KEEP_PERIOD", 0.0)
+    tried: list[str] = []
+
+    async def scenario() -> None:
+        async with kept(state_dir, offered) as (cluster, controller):
+            keep = cluster.keep_demand
+
+            async def refuse(text: str) -> None:
+                tried.append(text)
+                raise Forbidden("This server may not patch configmaps.")
+
+            monkeypatch.setattr(cluster, "keep_demand", refuse)
+            await until(lambda: controller.leading, "it keeps the pool")
+            while len(tried) < 3:
+                controller.wake()
+                await asyncio.sleep(0.02)
+            said = [one for one in caplog.records if "could not be kept" in one.getMessage()]
+            assert len(said) >= 3
+            assert [one.levelname for one in said].count("WARNING") == 1
+            monkeypatch.setattr(cluster, "keep_demand", keep)
 
     asyncio.run(scenario())

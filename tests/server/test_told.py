@@ -220,3 +220,44 @@ def test_a_resize_of_a_kernel_that_does_not_run_leaves_no_trace(home: Path) -> N
             await server.stop()
 
     asyncio.run(scenario())
+
+
+WARNS = """
+from jupyter_elastic.cluster.client import AgentClient
+
+asked = AgentClient.call
+
+async def call(self, op, *args, **fields):
+    reply = await asked(self, op, *args, **fields)
+    if op in ("start", "limits"):
+        self._tell({"v": 1, "event": "warning", "message": f"The CPU limit: no, said {op}."})
+    return reply
+
+AgentClient.call = call
+"""
+"""Configuration of a server to whose agents the system refuses something."""
+
+
+def test_what_an_agent_warns_of_is_told_once(home: Path) -> None:
+    async def scenario() -> None:
+        server = await start_server(home, config(extra=WARNS))
+        try:
+            kernel_id = await start(server)
+            path = f"/elastic/api/kernels/{kernel_id}"
+            assert (await kernel(server, kernel_id))["warnings"] == [
+                "The CPU limit: no, said start."
+            ]
+            steps = (await server.request("GET", f"{path}/progress"))["steps"]
+            assert "The CPU limit: no, said start." in [step["message"] for step in steps]
+            for cpu in ("1", "750m"):
+                await server.request("PATCH", path, {"resources": {"cpu": cpu}})
+
+            async def told() -> bool:
+                warnings = (await kernel(server, kernel_id))["warnings"]
+                return bool(warnings == ["The CPU limit: no, said limits."])
+
+            await eventually(told, "what the size as it is now meets with")
+        finally:
+            await server.stop()
+
+    asyncio.run(scenario())

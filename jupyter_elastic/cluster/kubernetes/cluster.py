@@ -300,6 +300,10 @@ class KubernetesCluster(base.Cluster):
         """See :class:`~..base.Cluster`."""
         return await self._talks.reach(pod, connection)
 
+    async def rejoined(self, pod: Pod) -> None:
+        """See :class:`~..base.Cluster`."""
+        await self._talks.rejoined(pod)
+
     # -- pods ------------------------------------------------------------------------------
 
     async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:

@@ -43,6 +43,11 @@ CONNECTIONS = 1024
 FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 5.0
 """Seconds between two attempts to reach a port where nothing answers."""
 
+STILL = 0.3
+"""Seconds after which a client that lost its connection has tried again; ZeroMQ takes up to 0.2."""
+REJOIN_WITHIN = 5.0
+"""Seconds for which clients of a pod are waited for."""
+
 _DATA, _ERROR = 0, 1
 _PROTOCOL = "v4.channel.k8s.io"
 _HEADER = 2
@@ -56,6 +61,8 @@ class _Listener:
     ) -> None:
         self.pod, self.port = pod, port
         self.tasks: set[asyncio.Task[None]] = set()
+        self.silent: set[asyncio.Task[None]] = set()
+        """Those of connections by which the pod has sent nothing yet."""
         self.server: asyncio.Server | None = None
         self.closed = False
         self._clock, self._rand = clock, rand
@@ -169,6 +176,22 @@ class PortForwards:
             if listener.pod == pod:
                 listener.answered()
 
+    async def rejoined(self, pod: str) -> None:
+        """Try all ways to a pod now; return once clients that want to be connected are.
+
+        That is when no connection has been without an answer for :data:`STILL` seconds, or after
+        :data:`REJOIN_WITHIN`, for ways to where nothing listens.
+        """
+        until = still_since = self._clock()
+        until += REJOIN_WITHIN
+        self.retry(pod)
+        while (now := self._clock()) < until:
+            if any(one.silent for one in self._listeners.values() if one.pod == pod):
+                still_since = now
+            elif now - still_since >= STILL:
+                return
+            await asyncio.sleep(STILL / 6)
+
     async def close_pod(self, pod: str) -> None:
         """Close all connections to a pod and stop listening for it. Idempotent."""
         async with self._lock:
@@ -192,6 +215,7 @@ class PortForwards:
         task = asyncio.current_task()
         assert task is not None
         listener.tasks.add(task)
+        listener.silent.add(task)
         self._open += 1
         where = f"port {listener.port} of pod {listener.pod}"
         try:
@@ -211,7 +235,7 @@ class PortForwards:
                 [_PROTOCOL],
             )
             try:
-                await self._carry(listener, websocket, reader, writer)
+                await self._carry(listener, websocket, reader, writer, task)
             finally:
                 await _close_soon(websocket)
         except Gone as error:
@@ -239,6 +263,7 @@ class PortForwards:
         finally:
             self._open -= 1
             listener.tasks.discard(task)
+            listener.silent.discard(task)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -260,8 +285,9 @@ class PortForwards:
         if self._listeners.get(key) is listener:
             del self._listeners[key]
 
-    def _answered(self, listener: _Listener) -> None:
+    def _answered(self, listener: _Listener, task: asyncio.Task[None]) -> None:
         """What listens in a pod begins to do so at once: a kernel's channels belong together."""
+        listener.silent.discard(task)
         listener.answered()
         self.retry(listener.pod)
 
@@ -271,9 +297,10 @@ class PortForwards:
         websocket: aiohttp.ClientWebSocketResponse,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        task: asyncio.Task[None],
     ) -> None:
         """Copy both ways until the pod's side ends."""
-        down = _Down(websocket, writer, partial(self._answered, listener))
+        down = _Down(websocket, writer, partial(self._answered, listener, task))
         receiving = asyncio.create_task(down.run())
         sending = asyncio.create_task(_send(reader, websocket))
         pinging = asyncio.create_task(_ping(websocket))

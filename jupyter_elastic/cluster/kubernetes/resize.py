@@ -141,6 +141,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 TERMINAL = frozenset(state for state, after in TRANSITIONS.items() if not after)
 
+SLOW = 8.0
+"""Seconds after which it is told that the pod's node has not looked yet; it does so in one."""
+
 PAGE = 65536
 """Kernels round memory limits down to pages; the largest pages in use."""
 
@@ -189,6 +192,8 @@ class Resizing:
         self.failure: ElasticError | None = None
         """Why a revert is or was needed."""
         self._entered = {State.ASKED: now}
+        self._node = f"Node {pod.spec.node_name}" if pod.spec.node_name else "The pod's node"
+        self._told_slow = False
         self._answers_due = 1
         self._reverts = 0
 
@@ -271,11 +276,12 @@ class Resizing:
     def _tick(self, event: Tick, now: float) -> tuple[Action, ...]:
         deferred = self.state is State.DEFERRED
         grace = self.policy.deferred_grace if deferred else self.policy.in_progress_grace
-        if now - self._entered[_clock(self.state)] < grace:
-            return ()
+        waited = now - self._entered[_clock(self.state)]
+        if waited < grace:
+            return self._slow(grace) if waited >= SLOW else ()
         if self.state is State.REVERTING:
             return self._strand(event, now, f"There was no answer within {grace:.0f} s.")
-        return self._fail(event, now, _overdue(self.state, self.message, grace, self.failure))
+        return self._fail(event, now, self._overdue(grace))
 
     def _saw(self, event: Seen, now: float) -> tuple[Action, ...]:
         if self.state is State.ASKED:
@@ -310,6 +316,33 @@ class Resizing:
             return ()
         self.message = seen.message
         return (Report(self.state, self.message),)
+
+    def _slow(self, grace: float) -> tuple[Action, ...]:
+        """Say once that nothing is heard of the node."""
+        if self.state is not State.SUBMITTED or self._told_slow:
+            return ()
+        self._told_slow = True
+        self.message = (
+            f"{self._node} has not looked at the new size yet: its kubelet does not answer, or has"
+            f" just come back. It is waited for up to {grace:.0f} s."
+        )
+        return (Report(self.state, self.message, slow=True),)
+
+    def _overdue(self, grace: float) -> ElasticError:
+        within = f"within {grace:.0f} s"
+        if self.state is State.DEFERRED:
+            return NoNodeFits(f"{self.message} Nothing became free {within}.")
+        if self.failure is not None:
+            return self.failure
+        if self.state is State.ASKED:
+            return ResizeStuck(f"The cluster did not answer {within}.")
+        if self.state is State.SUBMITTED:
+            return ResizeStuck(
+                f"{self._node} did not look at the new size {within}: its kubelet does not answer,"
+                " or has just come back. The kernel runs on with the size that it had.",
+                "Try again in a minute; if it stays so, start a new kernel with that size.",
+            )
+        return ResizeStuck(f"{self._node} did not put the new size in force {within}.")
 
     def _fail(self, event: Event, now: float, error: ElasticError) -> tuple[Action, ...]:
         """Nothing will come of it, and the cluster holds the new size: revert."""
@@ -352,18 +385,3 @@ def _to_put_back(pod: PodObject, size: Size) -> Size:
 def _clock(state: State) -> State:
     """The state whose first entry a grace counts from; a kubelet that tries again is one thing."""
     return State.IN_PROGRESS if state is State.BLOCKED else state
-
-
-def _overdue(state: State, message: str, grace: float, known: ElasticError | None) -> ElasticError:
-    within = f"within {grace:.0f} s"
-    if state is State.DEFERRED:
-        return NoNodeFits(f"{message} Nothing became free {within}.")
-    if known is not None:
-        return known
-    if state is State.ASKED:
-        return ResizeStuck(f"The cluster did not answer {within}.")
-    if state is State.SUBMITTED:
-        return ResizeStuck(
-            f"The pod's node did not look at the new size {within}; it may be unreachable."
-        )
-    return ResizeStuck(f"The pod's node did not put the new size in force {within}.")

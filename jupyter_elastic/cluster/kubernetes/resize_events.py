@@ -66,6 +66,8 @@ class Report(msgspec.Struct, frozen=True):
 
     state: State
     message: str
+    slow: bool = False
+    """It takes longer than it should, and the message says so."""
 
 
 class Finish(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ LEAST_CPU = 10
 
 _RESIZE_EVENTS = frozenset({"ResizeStarted", "ResizeError", "ResizeCompleted"})
 _GENERATION = re.compile(r'"generation":(\d+)')
+_NO_FIGURE = re.compile(r"missing (?:pod|container \S+) memory usage")
 _UNDER_USE = re.compile(r"memory limit \((\d+)\) below current usage \((\d+)\)")
 
 
@@ -198,6 +199,13 @@ def blocked(said: str, overhead: int = 0) -> ElasticError:
                 "Ask for more, or free memory in the notebook first.",
             )
         return shrink_refusal(use, limit)
+    if _NO_FIGURE.search(said):
+        return ResizeStuck(
+            "The pod's node does not lower the memory, as it has no figure of what is used: it has"
+            " none for a while after a container was started, and often none any more once one was"
+            " killed and started again in the same pod.",
+            "Try again in a minute; if it stays so, move the kernel to another pod.",
+        )
     return ResizeStuck(
         "The pod's node accepted the new size, but cannot put it in force"
         + (f": {wording.clip(said)}." if said else ".")

@@ -257,7 +257,7 @@ class Sizes:
     ) -> None:
         for action in list(actions):
             if isinstance(action, Report):
-                if tell is not None and action.state in _WORTH_TELLING:
+                if tell is not None and (action.slow or action.state in _WORTH_TELLING):
                     tell(action.message)
             elif isinstance(action, Revert):
                 await self._revert(machine, pod, action.to)

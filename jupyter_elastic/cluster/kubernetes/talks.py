@@ -50,6 +50,9 @@ class Tunnels(Protocol):
     def retry(self, pod: str) -> None:
         """Something may answer in a pod where nothing did."""
 
+    async def rejoined(self, pod: str) -> None:
+        """Return once clients that want to be connected to a pod are; within seconds."""
+
     async def close_pod(self, pod: str) -> None:
         """Close what leads to a pod."""
 
@@ -226,3 +229,8 @@ class Talks:
             *(self._tunnels.local_port(pod.name, port) for port in KERNEL_PORTS.values())
         )
         return {**connection, "ip": "127.0.0.1", **dict(zip(KERNEL_PORTS, ways, strict=True))}
+
+    async def rejoined(self, pod: Pod) -> None:
+        """See :meth:`..base.Cluster.rejoined`."""
+        if self._tunnels is not None:
+            await self._tunnels.rejoined(pod.name)

@@ -428,3 +428,43 @@ async def test_more_connections_than_allowed_are_refused_and_said(
         async with dialed(forwards) as (reader, writer):
             writer.write(b"room again")
             assert await asyncio.wait_for(reader.readexactly(10), 20) == b"room again"
+
+
+async def test_clients_have_rejoined_once_each_was_answered(tmp_path: Path) -> None:
+    """After a container was killed: whoever waits longest is waited for."""
+    listens = asyncio.Event()
+
+    async def late(websocket: web.WebSocketResponse) -> None:
+        await listens.wait()
+        await websocket.send_bytes(b"\x00hello")
+        await websocket.receive()
+
+    async with forwarding(tmp_path) as (fake, forwards):
+        fake.next += [kubelet(late), kubelet(late)]
+        await asyncio.wait_for(forwards.rejoined("a"), 20)  # nobody wants to be connected
+        async with dialed(forwards) as (one, _), dialed(forwards, port=21001) as (two, _):
+            await until(lambda: len(fake.seen) == 2, "both are on their way")
+            rejoined = asyncio.ensure_future(forwards.rejoined("a"))
+            await asyncio.wait_for(forwards.rejoined("b"), 20)
+            assert not rejoined.done()
+            listens.set()
+            await asyncio.wait_for(rejoined, 20)
+            assert await asyncio.wait_for(one.readexactly(5), 20) == b"hello"
+            assert await asyncio.wait_for(two.readexactly(5), 20) == b"hello"
+
+
+async def test_clients_of_what_never_listens_are_not_waited_for_long(tmp_path: Path) -> None:
+    async def silent(websocket: web.WebSocketResponse) -> None:
+        await websocket.receive()
+
+    now = [100.0]
+
+    def clock() -> float:
+        now[0] += 0.5
+        return now[0]
+
+    async with forwarding(tmp_path, clock=clock) as (fake, forwards):
+        fake.next.append(kubelet(silent))
+        async with dialed(forwards):
+            await until(lambda: len(fake.seen) == 1, "it is on its way")
+            await asyncio.wait_for(forwards.rejoined("a"), 20)

@@ -378,6 +378,20 @@ def test_stuck_is_reverted(state: State, words: str) -> None:
     assert words in error.message
 
 
+def test_a_node_that_does_not_look_is_told_of_once_while_it_is_waited_for() -> None:
+    """As after its kubelet was restarted."""
+    story = at(State.SUBMITTED)
+    assert story.tick(7).last == ()
+    [told] = story.tick(2).last
+    assert isinstance(told, Report)
+    assert told.slow
+    assert "its kubelet does not answer, or has just come back" in told.message
+    assert "waited for up to 20 s" in told.message
+    assert story.tick(2).last == ()
+    assert story.saw(State.SUBMITTED).last == ()
+    assert story.saw(State.DONE).kinds == ["Report", "Finish"]
+
+
 def test_trying_again_for_ever_is_stuck_too() -> None:
     story = at(State.IN_PROGRESS)
     for _ in range(9):
@@ -391,6 +405,17 @@ UNDER_USE = (
     'usage (314572800), attempting to set container "kernel" memory limit (134217728) below '
     "current usage (314572800)]"
 )
+
+
+def test_a_node_without_a_figure_of_the_use_is_told_so() -> None:
+    """As the kubelet says of a container that was killed and started again in place."""
+    said = 'cannot decrease memory limits: missing container "kernel" memory usage'
+    story = Story().accepted().do(Seen, pod=in_progress("Error", said)).tick(20)
+    assert story.last[-1] == Revert(OLD)
+    error = story.do(Accepted, generation=5).error
+    assert isinstance(error, ResizeStuck)
+    assert "no figure of what is used" in error.message
+    assert "another pod" in error.remedy
 
 
 def test_memory_that_is_in_use_cannot_be_taken_away() -> None:

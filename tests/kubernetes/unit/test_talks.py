@@ -31,6 +31,9 @@ class Tunnels:
     def retry(self, pod: str) -> None:
         self.did.append("retry")
 
+    async def rejoined(self, pod: str) -> None:
+        self.did.append("rejoin")
+
     async def close_pod(self, pod: str) -> None:
         self.did.append("close")
 
