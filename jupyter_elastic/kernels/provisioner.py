@@ -25,8 +25,8 @@ from ..errors import Conflict, ElasticError, Gone, NotRunning, UnknownKernel
 from ..model import KernelPhase, PodPhase
 from ..resources import Resources
 from ..templates import parse_template
-from .launcher import StartArgs, environment
 from .lone import lone_thread
+from .startargs import StartArgs, environment
 
 if TYPE_CHECKING:
     from .service import ElasticService

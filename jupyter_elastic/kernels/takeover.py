@@ -23,7 +23,8 @@ from ..errors import Conflict, ElasticError, StartCancelled, StarterLost
 from ..model import Kernel, KernelPhase, Template
 from ..pool.controller import PoolController
 from ..templates import resolve_wish
-from .launcher import Launcher, StartArgs
+from .launcher import Launcher
+from .startargs import StartArgs
 
 LATE = 2.0
 """Seconds after a starter's deadline before somebody else takes over."""

@@ -22,7 +22,8 @@ from jupyter_elastic.agent import protocol
 from jupyter_elastic.cluster.kubernetes import KubernetesCluster
 from jupyter_elastic.errors import Conflict, Gone, KernelExists, StartCancelled
 from jupyter_elastic.kernels import takeover
-from jupyter_elastic.kernels.launcher import Launched, Launcher, StartArgs
+from jupyter_elastic.kernels.launcher import Launched, Launcher
+from jupyter_elastic.kernels.startargs import StartArgs
 from jupyter_elastic.kernels.takeover import Takeover
 from jupyter_elastic.model import Kernel, Offer, Pod, PodPhase, Range, Template
 from jupyter_elastic.resources import GIB, MIB, Resources
