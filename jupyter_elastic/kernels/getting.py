@@ -57,6 +57,8 @@ class Hold:
         """What it was refused with last."""
         self.told: tuple[int, int] | None = None
         """The place, and of how many, that the user was told last."""
+        self.told_at = 0.0
+        """When that was, by the loop's clock."""
 
 
 class Fit(NamedTuple):

@@ -184,7 +184,7 @@ class Queue:
         """Return when it is its turn, and something speaks for trying. Raises _Impatient."""
         kernel_id, loop = hold.kernel.kernel_id, asyncio.get_running_loop()
         assert hold.wait_until is not None
-        begun = told = loop.time()
+        begun = loop.time()
         retry_at = begun + RETRY * random.uniform(0.7, 1.3)
         renew = RENEW * random.uniform(0.7, 1.0)
         mine_before: bool | None = None
@@ -202,10 +202,9 @@ class Queue:
             if mine and now >= begun + LEAST and (self._freed != hold.seen or now >= retry_at):
                 return
             pause = TELL if place is not None and place.place <= NEAR else TELL_LATER
-            news = place is not None and place[:2] != hold.told and now >= told + pause
-            if news or now >= told + renew:
+            news = place is not None and place[:2] != hold.told and now >= hold.told_at + pause
+            if news or now >= hold.told_at + renew:
                 await self._renew(hold, place)
-                told = now
             changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(changed.wait(), min(LOOK, max(0.01, hold.wait_until - now)))
@@ -251,6 +250,7 @@ class Queue:
         if place[:2] != hold.told:
             self._progress.say(kernel_id, BLOCKED, text)
         hold.told, hold.turn = place[:2], place.turn
+        hold.told_at = asyncio.get_running_loop().time()
         steps = self._progress.of(kernel_id)
 
         def edit(kernel: Kernel) -> Kernel:
