@@ -9,7 +9,6 @@ who keeps it, and a server that ends holds nobody up for longer than :data:`HEAR
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -206,8 +205,12 @@ class Queue:
             if news or now >= hold.told_at + renew:
                 await self._renew(hold, place)
             changed.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), min(LOOK, max(0.01, hold.wait_until - now)))
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with a change.
+            soon = loop.call_later(min(LOOK, max(0.01, hold.wait_until - now)), changed.set)
+            try:
+                await changed.wait()
+            finally:
+                soon.cancel()
 
     async def _join(self, hold: Hold) -> None:
         kernel = hold.kernel

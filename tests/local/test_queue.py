@@ -235,6 +235,30 @@ def test_one_that_is_stopped_waits_no_more(world: LocalWorld) -> None:
     world.run(story, ONE)
 
 
+def test_a_cancellation_just_when_something_changed_is_not_lost(world: LocalWorld) -> None:
+    """As ``asyncio.wait_for`` of Python 3.11 and older would lose it."""
+
+    async def story(cluster: Cluster) -> None:
+        starts = Starts(world, cluster, launcher(cluster))
+        await starts.begin("ada 1")
+        assert await starts.next() == "ada 1"
+        await starts.begin("ada 2")
+        await starts.until_waiting("ada 2")
+        queue = starts.launcher._queue
+        await until(lambda: queue._waiters)
+        for changed in queue._waiters.values():
+            changed.set()
+        # One round later what waited for the change is done, and has not gone on yet.
+        await asyncio.sleep(0)
+        starts.tasks["ada 2"].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(starts.tasks.pop("ada 2"), 5)
+        assert list(cluster.kernels()) == [starts.kernels["ada 1"].kernel_id]
+        await starts.launcher.close()
+
+    world.run(story, ONE)
+
+
 def test_it_fails_when_nothing_becomes_free_in_time(world: LocalWorld) -> None:
     async def story(cluster: Cluster) -> None:
         starts = Starts(world, cluster, launcher(cluster, timeout=0.5))
