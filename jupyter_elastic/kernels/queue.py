@@ -188,6 +188,7 @@ class Queue:
         renew = RENEW * random.uniform(0.7, 1.0)
         mine_before: bool | None = None
         while True:
+            changed.clear()
             now = loop.time()
             if kernel_id not in self._cluster.kernels():
                 raise StartCancelled(f"Kernel {kernel_id} was deleted while it waited for room.")
@@ -198,15 +199,16 @@ class Queue:
             if mine and mine_before is False:
                 hold.seen = None  # it has not tried since it is its turn
             mine_before = mine
-            if mine and now >= begun + LEAST and (self._freed != hold.seen or now >= retry_at):
+            try_at = begun + LEAST if mine and self._freed != hold.seen else retry_at
+            if mine and now >= try_at:
                 return
             pause = TELL if place is not None and place.place <= NEAR else TELL_LATER
             news = place is not None and place[:2] != hold.told and now >= hold.told_at + pause
             if news or now >= hold.told_at + renew:
                 await self._renew(hold, place)
-            changed.clear()
             # Not wait_for: before Python 3.12 it loses a cancellation that comes with a change.
-            soon = loop.call_later(min(LOOK, max(0.01, hold.wait_until - now)), changed.set)
+            next_look = min(now + LOOK, hold.wait_until, try_at if mine else now + LOOK)
+            soon = loop.call_at(max(next_look, now + LEAST / 10), changed.set)
             try:
                 await changed.wait()
             finally:
