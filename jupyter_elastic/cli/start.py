@@ -21,8 +21,8 @@ from jupyter_core.utils import ensure_dir_exists
 from ..api.bodies import check_words
 from ..api.views import kernel_view
 from ..errors import BadRequest, ElasticError, StartFailed
-from ..kernels.launcher import StartArgs, environment
 from ..kernels.service import ElasticService
+from ..kernels.startargs import StartArgs, environment
 from ..model import Kernel
 from ..templates import resolve_wish
 from .context import Context

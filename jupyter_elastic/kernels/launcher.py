@@ -1,8 +1,8 @@
-"""The life of a kernel over any cluster: start (warm or cold), move, restart, resize, stop.
+"""The life of a kernel over any cluster: start, move, restart, resize, stop.
 
 No Jupyter server here: the provisioner, the managers, the command line and lone clients all go
 through this one place, and all it knows stands in the cluster's records. The two invariants of a
-start (docs/architecture.md) are kept here:
+start (docs/architecture.md) are kept here and in :mod:`.getting`, which gets the pod:
 
 1. a pod has at most one kernel: :meth:`Cluster.claim_pod` is a compare-and-swap;
 2. a kernel has at most one live pod: only whoever's :meth:`Cluster.create_kernel` returned goes
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,52 +28,24 @@ from ..errors import (
     AgentTimeout,
     Conflict,
     ElasticError,
-    Gone,
-    NoEncryption,
     NotRunning,
+    QuotaFull,
     StartCancelled,
     StartFailed,
     Superseded,
 )
-from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, PodPhase, Resize, Step, Template
+from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, Resize, Step, Template
 from ..resources import Resources
+from .getting import Fit, Getting, Hold
 from .progress import STARTING_PHASES, Progress
+from .queue import Queue
 from .records import WRITE_ATTEMPTS, Edit, NotMine, Records, jitter
 from .settling import Settling
-from .together import both, time_limit
+from .startargs import StartArgs
+from .together import time_limit
 
 _TIMING = logging.getLogger("jupyter_elastic.timing")
 """One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
-
-CLAIM_ATTEMPTS = 3
-"""Claims lost to others before a start goes cold."""
-LOST_PODS = 2
-"""Pods that may end before a start of a kernel was asked of them until the start fails."""
-NOTED_EVERY = 1.0
-"""Seconds between two looks whether the record lacks steps of a start that takes long."""
-LAST_LOOK = 3.0
-"""Seconds of a start's time, or a tenth of it, kept to find out why a pod is not up."""
-
-
-class StartArgs(msgspec.Struct, kw_only=True):
-    """What a kernel process is given, besides its resources. Kept in memory only."""
-
-    key: str
-    """The HMAC key of the kernel's messages."""
-    env: dict[str, str]
-    inherit: bool = False
-    """Whether ``env`` comes on top of the pod's own environment, or is the whole of it."""
-    cwd: str | None = None
-    curve: dict[str, str] | None = None
-    """``{publickey, secretkey}`` (Z85) to encrypt the kernel's channels, where it can."""
-    require_curve: bool = False
-    """Refuse a kernel whose channels would not be encrypted."""
-    on_death: str = "restart"
-    """``restart``: the agent brings a kernel that dies back. ``report``: it stays dead."""
-    cull_after: float | None = None
-    """Overrides the template's idle time (lone clients, which nobody else cleans up after)."""
-    client: dict[str, int] | None = None
-    """``{pid, start_ticks}`` of a process of this machine; the kernel ends when it is gone."""
 
 
 class Launched(msgspec.Struct, frozen=True):
@@ -94,7 +64,11 @@ class Launcher:
     cluster
         Where pods run; open.
     start_timeout
-        Seconds a start may take.
+        Seconds a start may take, once there is room for it.
+    queue_timeout
+        Seconds a start waits for room; 0: without room it fails at once.
+    queue_per_owner
+        Starts of one owner that may wait; 0: as many as there are.
     clock
         Seconds since the epoch; injected by tests.
     """
@@ -104,6 +78,8 @@ class Launcher:
         cluster: Cluster,
         *,
         start_timeout: float = 120.0,
+        queue_timeout: float = 0.0,
+        queue_per_owner: int = 0,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -114,9 +90,28 @@ class Launcher:
         self.progress = Progress(cluster, clock)
         self.records = Records(cluster)
         self._settling = Settling(cluster, self.records, self.progress, log=self.log, clock=clock)
+        self._getting = Getting(
+            cluster,
+            self.records,
+            self.progress,
+            self._settling,
+            start_timeout=start_timeout,
+            log=self.log,
+            clock=clock,
+        )
+        self._queue = Queue(
+            cluster,
+            self.records,
+            self.progress,
+            timeout=queue_timeout,
+            per_owner=queue_per_owner,
+            log=self.log,
+            clock=clock,
+        )
 
     async def close(self) -> None:
         """End what goes on in the background; kernels run on. Idempotent."""
+        self._queue.close()
         await self._settling.close()
 
     # -- start -----------------------------------------------------------------------------
@@ -128,7 +123,10 @@ class Launcher:
         ------
         KernelExists
             Somebody else starts, or runs, a kernel of this id.
+        QueueFull
+            Too many starts of its owner wait for room.
         """
+        self._queue.check(kernel.owner)
         now = self.clock()
         steps = self.progress.begin(kernel.kernel_id, f"Asked for {kernel.resources}.")
         kernel = replace(
@@ -205,11 +203,18 @@ class Launcher:
         return kernel
 
     async def launch(
-        self, kernel: Kernel, template: Template, args: StartArgs, *, cold: str = ""
+        self,
+        kernel: Kernel,
+        template: Template,
+        args: StartArgs,
+        *,
+        cold: str = "",
+        patience: float | None = None,
     ) -> Launched:
         """Give a recorded kernel a pod and start its process; returns once it answers.
 
-        ``cold`` says why no warm pod serves, where the caller knows.
+        ``cold`` says why no warm pod serves, where the caller knows. ``patience`` is for how many
+        seconds it waits for room, where that is less than for others.
 
         On failure the pod is deleted and the record says Failed with reason and sentence; on
         cancellation (the kernel was deleted while it started) both are gone.
@@ -219,39 +224,24 @@ class Launcher:
         ElasticError
             As the cluster or the agent says it: QuotaFull, BadInterpreter, StartFailed ...
         """
-        pod: Pod | None = None
+        hold = Hold(kernel)
         try:
-            async with time_limit(self.start_timeout, self._timed_out):
-                until = asyncio.get_running_loop().time() + self.start_timeout
-                until -= min(LAST_LOOK, self.start_timeout / 10)
-                for attempt in itertools.count():
-                    pod, start = await self._get_pod(kernel, template, cold, until)
-                    _TIMING.debug("%s claimed", kernel.kernel_id)
-                    try:
-                        fields = self._start_fields(pod, kernel, template, args)
-                        kernel, agent, fit = await self._make_ready(
-                            pod, start, kernel, args, fields
-                        )
-                        break
-                    except Gone as error:
-                        if attempt == LOST_PODS:
-                            raise
-                        # Nothing of the user has run in it yet: another serves as well.
-                        await self._lose(pod, kernel, error)
-                launched = await self._start_in(fit, agent, kernel, fields)
-                if self.cluster.settles_later:
-                    self._see_through(launched, template, args)
-                return launched
+            launched = await self._try_with_room(hold, template, args, cold, patience)
+            if self.cluster.settles_later:
+                self._see_through(launched, template, args)
+            return launched
         except asyncio.CancelledError:
-            if kernel.phase is KernelPhase.MOVING:
+            if hold.kernel.phase is KernelPhase.MOVING:
                 # The server stops; the kernel is not to vanish with it.
                 lost = StartCancelled("The server ended while the kernel moved to another pod.")
-                await asyncio.shield(self.give_up(kernel.kernel_id, lost, pod, start=kernel))
+                await asyncio.shield(
+                    self.give_up(kernel.kernel_id, lost, hold.pod, start=hold.kernel)
+                )
             else:
-                await asyncio.shield(self._abandon(kernel, pod))
+                await asyncio.shield(self._abandon(kernel, hold.pod))
             raise
         except ElasticError as error:
-            await asyncio.shield(self.give_up(kernel.kernel_id, error, pod, start=kernel))
+            await asyncio.shield(self.give_up(kernel.kernel_id, error, hold.pod, start=hold.kernel))
             raise
         except Exception as error:
             # Whatever it was: no pod may stay behind that nobody looks after.
@@ -260,10 +250,38 @@ class Launcher:
                 f"The start failed by an error of its own ({type(error).__name__}: {error}).",
                 "Look into the server's log.",
             )
-            await asyncio.shield(self.give_up(kernel.kernel_id, failure, pod, start=kernel))
+            await asyncio.shield(
+                self.give_up(kernel.kernel_id, failure, hold.pod, start=hold.kernel)
+            )
             raise failure from error
         finally:
             self.progress.wake(kernel.kernel_id)
+
+    async def _try_with_room(
+        self,
+        hold: Hold,
+        template: Template,
+        args: StartArgs,
+        cold: str,
+        patience: float | None,
+    ) -> Launched:
+        """Start the kernel, as often as there may be room for it."""
+        refusal: QuotaFull | None = None
+        while True:
+            if refusal is not None or self._queue.must_wait(hold.kernel):
+                await self._queue.wait(hold, refusal, patience)
+            self._queue.trying(hold)
+            try:
+                async with time_limit(self.start_timeout, self._timed_out):
+                    fit = await self._getting.get(hold, template, args, cold=cold)
+                    return await self._start_in(fit, hold.kernel)
+            except QuotaFull as error:
+                if error.is_hopeless or not self._queue.takes:
+                    raise
+                refusal = error
+                if hold.pod is not None:  # it was claimed, and then refused its size
+                    await self.cluster.delete_pod(hold.pod.name, reason="there is no room for it")
+                    hold.pod = None
 
     async def relaunch(
         self,
@@ -321,7 +339,7 @@ class Launcher:
         except ElasticError as error:
             await self.give_up(kernel.kernel_id, error)
             raise
-        launched = await self.launch(kernel, template, args, cold=cold)
+        launched = await self.launch(kernel, template, args, cold=cold, patience=self.start_timeout)
         if unnoticed:
             return launched
         return replace_launched(launched, await self._count_restart(launched.kernel))
@@ -330,108 +348,6 @@ class Launcher:
         return await self.records.update(
             kernel.kernel_id, lambda k: replace(k, restarts=k.restarts + 1, reason="", message="")
         )
-
-    async def _get_pod(
-        self, kernel: Kernel, template: Template, cold: str, until: float
-    ) -> tuple[Pod, Any]:
-        """A claimed pod and how it was got: ``warm`` by claim or ``cold`` by creation.
-
-        It is waited for ``until`` then, by the loop's clock: the pod's own failure, which says
-        more than that the start took too long, comes first.
-        """
-        why_cold = cold or self.cluster.why_cold(template, kernel)
-        for _ in range(0 if why_cold else CLAIM_ATTEMPTS):
-            ready = [
-                p
-                for p in self.cluster.pods().values()
-                if p.phase is PodPhase.WARM
-                and p.template == template.name
-                and p.template_hash == template.hash
-            ]
-            if not ready:
-                break
-            # The oldest few are the most settled; random among them keeps claimants apart.
-            ready.sort(key=lambda p: (p.warm_since or p.created, p.name))
-            try:
-                pod = await self.cluster.claim_pod(random.choice(ready[:4]), kernel)
-            except Conflict:
-                await self.cluster.refresh()
-                continue
-            self.progress.add(kernel.kernel_id, "claimed", f"Claimed warm pod {pod.name}.")
-            return pod, "warm"
-        pod = await self.cluster.create_pod(template, kernel=kernel)
-        why_cold = why_cold or "No warm pod is ready."
-        self.progress.add(kernel.kernel_id, "created", f"{why_cold} Created pod {pod.name}.")
-        note = asyncio.create_task(self._note_steps(kernel, pod.name))
-        try:
-            # Should it fail, the pod ends with the start: it bears the kernel's id from its birth.
-            pod = await self.cluster.wait_pod(
-                pod.name,
-                max(0.1, until - asyncio.get_running_loop().time()),
-                tell=partial(self.progress.take, kernel.kernel_id),
-            )
-        finally:
-            note.cancel()
-        self.progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
-        return pod, "cold"
-
-    async def _note_steps(self, kernel: Kernel, pod: str) -> None:
-        """Keep a long start's pod and steps in the record, for whoever looks from elsewhere."""
-        noted: tuple[Step, ...] = ()
-
-        def edit(known: Kernel) -> Kernel:
-            return replace(known, pod=pod, start="cold", steps=noted)
-
-        while True:
-            steps = self.progress.of(kernel.kernel_id)
-            if steps != noted:
-                noted = steps
-                try:
-                    await self.records.update_mine(kernel, edit)
-                except ElasticError as error:  # the start itself will meet what is behind it
-                    self.log.debug("Steps of %s were not recorded: %s", kernel.kernel_id, error)
-            await asyncio.sleep(NOTED_EVERY)
-
-    async def _make_ready(
-        self, pod: Pod, start: str, kernel: Kernel, args: StartArgs, fields: dict[str, Any]
-    ) -> tuple[Kernel, Agent, Pod]:
-        """The record that names the pod, the pod at the kernel's size, and its agent."""
-
-        def found(kernel: Kernel) -> Kernel:
-            return replace(kernel, pod=pod.name, start=start)
-
-        kernel, (agent, pod) = await both(
-            # Invariant 2, before anything of the user runs:
-            self.records.update_mine(kernel, found),
-            # A refusal for want of room must come before user code runs, too.
-            self._make_fit(pod, kernel.resources, args, fields),
-        )
-        return kernel, agent, pod
-
-    async def _make_fit(
-        self, pod: Pod, resources: Resources, args: StartArgs, fields: dict[str, Any]
-    ) -> tuple[Agent, Pod]:
-        agent = await self.cluster.dial(pod)
-        if self.cluster.settles_later:
-            # While record and size are written, the spare takes its name and binds.
-            self._settling.spawn(self._prepare(agent, fields))
-        if args.require_curve and (not args.curve or not (await agent.call("hello"))["curve"]):
-            raise NoEncryption("The kernel's channels cannot be encrypted, and that is required.")
-        return agent, await self.cluster.resize_pod(pod, resources, wait=False)
-
-    async def _prepare(self, agent: Agent, fields: dict[str, Any]) -> None:
-        try:
-            await agent.call(protocol.PREPARE, timeout=self.start_timeout, **fields)
-        except ElasticError as error:  # an older agent does not know it; the start tells the rest
-            self.log.debug("Nothing was prepared: %s", error)
-
-    async def _lose(self, pod: Pod, kernel: Kernel, error: ElasticError) -> None:
-        """Let go of a pod that ended before a kernel was started in it."""
-        self.log.warning("Pod %s is of no use to kernel %s: %s", pod.name, kernel.kernel_id, error)
-        self.progress.add(
-            kernel.kernel_id, "warning", f"Pod {pod.name} ended; getting another. {error.message}"
-        )
-        await self.cluster.delete_pod(pod.name, reason="it ended before its kernel was started")
 
     def _see_through(self, launched: Launched, template: Template, args: StartArgs) -> None:
         kernel_id = launched.kernel.kernel_id
@@ -442,9 +358,8 @@ class Launcher:
 
         self._settling.settle(launched.kernel, launched.pod, move)
 
-    async def _start_in(
-        self, pod: Pod, agent: Agent, kernel: Kernel, fields: dict[str, Any]
-    ) -> Launched:
+    async def _start_in(self, fit: Fit, kernel: Kernel) -> Launched:
+        pod, agent, fields = fit
         _TIMING.debug("%s sized", kernel.kernel_id)
         unlisten = agent.on_event(partial(self._take_warning, kernel.kernel_id))
         try:
@@ -481,43 +396,6 @@ class Launcher:
     def _take_warning(self, kernel_id: str, event: Mapping[str, Any]) -> None:
         if event.get("event") == protocol.WARNING:
             self.progress.add(kernel_id, AGENT_WARNING, str(event.get("message", "")))
-
-    def _start_fields(
-        self, pod: Pod, kernel: Kernel, template: Template, args: StartArgs
-    ) -> dict[str, Any]:
-        idle = template.idle
-        ports = self.cluster.kernel_ports
-        cull_after = idle.cull_after if args.cull_after is None else args.cull_after
-        return {
-            "kernel_id": kernel.kernel_id,
-            "key": args.key,
-            "signature_scheme": "hmac-sha256",
-            "curve": args.curve,
-            "env": {**self._env_for(args.env), **template.env},
-            "inherit": args.inherit,
-            "cwd": self.cluster.working_directory(template, args.cwd) or template.working_directory,
-            "ip": self.cluster.kernel_ip,
-            "ports": None if ports is None else dict(ports),
-            "memory": kernel.resources.memory,
-            "cpu": kernel.resources.cpu,
-            "idle": {
-                "cull_after": cull_after,
-                "max_age": idle.max_age,
-                "cull_connected": idle.cull_connected,
-            },
-            "on_death": args.on_death,
-            "kernel_name": template.name,
-            "argv_context": {},
-            "gpu": list(pod.gpu_ids),
-            # A process of this machine is none of a pod elsewhere.
-            "client": args.client if self.cluster.inherits_environment else None,
-        }
-
-    def _env_for(self, env: Mapping[str, str]) -> dict[str, str]:
-        """What of this process's environment goes with a kernel."""
-        if self.cluster.inherits_environment:
-            return dict(env)
-        return {name: env[name] for name in self.cluster.env_allowed if name in env}
 
     async def give_up(
         self,
@@ -738,15 +616,3 @@ def without_warnings(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 def replace_launched(launched: Launched, kernel: Kernel) -> Launched:
     """The same launch with a newer record."""
     return Launched(kernel, launched.pod, launched.connection)
-
-
-def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """The server's environment as a plain kernel would inherit it, less what names the process.
-
-    Nothing is kept from kernels that the operating system lets them read anyway: locally, kernel
-    and server are processes of one user.
-    """
-    return {name: value for name, value in base.items() if name not in _PROCESS_OWN}
-
-
-_PROCESS_OWN = frozenset({"JPY_PARENT_PID", "JUPYTER_ELASTIC_POD", "_"})

@@ -27,7 +27,8 @@ from ..pool.controller import PoolController
 from ..resources import Resources
 from ..templates import resolve_wish
 from .edits import Edits, changes
-from .launcher import Launcher, StartArgs
+from .launcher import Launcher
+from .startargs import StartArgs
 
 LATE = 2.0
 """Seconds after a starter's deadline before somebody else takes over."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from jupyter_elastic.agent import protocol
 from jupyter_elastic.cluster.kubernetes import KubernetesCluster
-from jupyter_elastic.kernels.launcher import Launched, Launcher, StartArgs
+from jupyter_elastic.kernels.launcher import Launched, Launcher
+from jupyter_elastic.kernels.startargs import StartArgs
 from jupyter_elastic.model import Kernel, Pod, PodPhase, Template
 
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from jupyter_elastic.cluster.base import Cluster
 from jupyter_elastic.cluster.kubernetes.api import KubeApi
 from jupyter_elastic.errors import ResizeUnsupported
-from jupyter_elastic.kernels.launcher import Launcher, StartArgs
+from jupyter_elastic.kernels.launcher import Launcher
+from jupyter_elastic.kernels.startargs import StartArgs
 from jupyter_elastic.model import KernelPhase
 from jupyter_elastic.resources import MIB
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from jupyter_elastic.cluster.base import Cluster
 from jupyter_elastic.cluster.local import LocalCluster
 from jupyter_elastic.errors import Conflict, Gone, QuotaFull, Superseded
-from jupyter_elastic.kernels.launcher import Launcher, StartArgs
+from jupyter_elastic.kernels.launcher import Launcher
+from jupyter_elastic.kernels.startargs import StartArgs
 from jupyter_elastic.model import Kernel, KernelPhase, Pod, Resize, Step
 
 from ..contract.test_local import LocalWorld
