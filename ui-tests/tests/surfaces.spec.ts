@@ -67,6 +67,7 @@ test('lists kernels without a notebook, attaches one, stops several at once', as
     page.locator('#jp-running-sessions').getByText('two', { exact: true })
   ).toBeVisible();
 
+  await elastic.openPanel();
   await elastic.myKernels.getByRole('checkbox', { name: 'Select two' }).check();
   await elastic.myKernels.getByRole('checkbox', { name: 'Select three' }).check();
   await elastic.panel.getByRole('button', { name: 'Stop selected…' }).click();
@@ -124,7 +125,7 @@ test.describe('while hidden', () => {
     });
     const uses = (): number => asked.filter(path => path.endsWith('/usage')).length;
     await expect.poll(uses, { timeout: 30_000 }).toBeGreaterThan(1);
-    await page.sidebar.close('right');
+    await page.sidebar.close('left');
     await page.notebook.close();
     await expect(elastic.chip).toBeHidden();
     // Safety polls only, and not a single reading of use between them.
