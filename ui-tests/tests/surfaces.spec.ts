@@ -77,6 +77,30 @@ test('lists kernels without a notebook, attaches one, stops several at once', as
   await expect(row('two')).toHaveCount(0);
 });
 
+test('offers what a link asks for, and starts nothing before consent', async ({
+  page
+}) => {
+  await elastic.startBare('linked');
+  await page
+    .context()
+    .grantPermissions(['clipboard-read', 'clipboard-write'])
+    .catch(() => undefined);
+  await elastic.myKernels.getByText('linked').click({ button: 'right' });
+  await page.getByRole('menuitem', { name: 'Copy Link to Such' }).click();
+  await expect(page.locator('.Toastify__toast', { hasText: 'copied' })).toBeVisible();
+  const link = await page.evaluate(() => navigator.clipboard.readText());
+  await elastic.stopAll();
+
+  await page.evaluate(url => window.location.assign(url), link);
+  const dialog = page.locator('.jp-Dialog');
+  await expect(dialog).toContainText('A link asks for this kernel.');
+  await expect(dialog.getByRole('textbox', { name: 'Memory' })).toHaveValue('256 MiB');
+  expect(page.url()).not.toContain('elastic=');
+  expect(await elastic.kernels()).toEqual([]);
+  await dialog.getByRole('button', { name: 'Start' }).click();
+  await expect(elastic.chip).toContainText('256 MiB');
+});
+
 test('has no accessibility faults, light and dark', async ({ page }) => {
   const faults = async (selector: string): Promise<string[]> => {
     const { violations } = await new AxeBuilder({ page }).include(selector).analyze();
