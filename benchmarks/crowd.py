@@ -40,8 +40,8 @@ from typing import Any
 from jupyter_elastic.errors import ElasticError
 from jupyter_elastic.model import Kernel, PodPhase
 from jupyter_elastic.resources import MIB, Resources
+from tests.kubernetes.contestants import Contestant, Hand, contestant
 from tests.kubernetes.desk import Desk
-from tests.kubernetes.stage import Contestant, Hand, contestant
 from tests.testcluster.nodes import FAKE_SELECTOR, TOLERATION
 
 from .kubernetes import Place

@@ -164,6 +164,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     warm_since: float | None = None
     kernel_id: str | None = None
+    node: str = ""
+    """Name of the machine it is on; empty as long as that is not known."""
     resources: Resources
     """What is enforced now, without the agent's overhead."""
     overhead: int = 0

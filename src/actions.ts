@@ -276,6 +276,11 @@ export class ElasticActions {
     });
   }
 
+  /** Let something go on, and tell of its failure if it fails. */
+  attempt(failure: string, work: Promise<unknown>): void {
+    work.catch(error => this.showProblem(failure, error));
+  }
+
   private async _end(id: string): Promise<void> {
     // Through Jupyter where a document is open, so that it shows "No Kernel" and not a dead one.
     const contexts = this._current.sessionsOf(id);

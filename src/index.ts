@@ -7,6 +7,7 @@ import { actionsPlugin } from './plugins/actions';
 import { chipPlugin } from './plugins/chip';
 import { commandsPlugin } from './plugins/commands';
 import { launcherPlugin } from './plugins/launcher';
+import { linkPlugin } from './plugins/link';
 import { modelPlugin } from './plugins/model';
 import { notificationsPlugin } from './plugins/notifications';
 import { panelPlugin } from './plugins/panel';
@@ -26,6 +27,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   statusBarPlugin,
   runningPlugin,
   launcherPlugin,
+  linkPlugin,
   notificationsPlugin,
   reconnectPlugin
 ];

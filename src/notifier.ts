@@ -5,11 +5,11 @@ import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
 import { ElasticActions } from './actions';
-import { stepText } from './components/steps';
 import { IHappening } from './happenings';
 import { ElasticModel } from './model';
 import { formatMemory, showMemory } from './quantities';
 import { IKernel } from './request';
+import { stepText } from './stepText';
 import { kernelTitle } from './titles';
 
 /** Lab cuts what is longer. */

@@ -97,6 +97,8 @@ export interface IKernel {
   start?: 'warm' | 'cold' | null;
   /** Where it runs. */
   pod?: string | null;
+  /** The machine that its pod is on. */
+  node?: string | null;
   created: number;
   restarts: number;
   execution_state: string;
@@ -136,7 +138,17 @@ export interface IUsage {
   throttled_seconds?: number | null;
   /** Counted from the beginning of the pod. */
   oom_kills?: number;
-  gpu?: { [key: string]: unknown }[];
+  gpu?: IGpuUsage[];
+}
+
+/** One device. */
+export interface IGpuUsage {
+  kind: string;
+  /** Bytes. */
+  memory: number;
+  memory_total: number;
+  /** Percent. */
+  utilization: number;
 }
 
 export interface IPoolTemplate {
@@ -146,7 +158,12 @@ export interface IPoolTemplate {
   warm: number;
   warming: number;
   claimed: number;
+  /** Why the target is not met. */
   message?: string;
+  /** Why the target is what it is. */
+  reason?: string;
+  /** Starts that the server knows of, by whether they found a warm pod. */
+  starts?: { warm: number; cold: number };
 }
 
 export interface IPool {

@@ -17,6 +17,8 @@ export interface ISample {
   cpu: number | null;
   /** Bytes. */
   memory: number;
+  /** Percent, the mean of its GPUs; null where it has none, or nothing is told of them. */
+  gpu: number | null;
   /** Whether its code had to wait since the reading before, because of its CPU limit. */
   isThrottled: boolean;
   /** Whether it ran out of memory since the reading before. */
@@ -38,9 +40,18 @@ export function sampleOf(
     time: usage.time,
     cpu: usage.cpu ?? null,
     memory: usage.memory,
+    gpu: gpuUtilization(usage),
     isThrottled: elapsed > 0 && waited / elapsed > THROTTLED,
     isOutOfMemory: hasFailed || grown(before?.oom_kills, usage.oom_kills) > 0
   };
+}
+
+/** How busy its GPUs are on average, in percent; null where nothing is told of any. */
+export function gpuUtilization(usage: IUsage): number | null {
+  const gpus = usage.gpu ?? [];
+  return gpus.length
+    ? gpus.reduce((sum, one) => sum + one.utilization, 0) / gpus.length
+    : null;
 }
 
 /** A history with one more sample, as long as may be. */

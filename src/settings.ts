@@ -16,7 +16,7 @@ export interface IElasticSettings {
 }
 
 const DEFAULTS: IElasticSettings = {
-  side: 'right',
+  side: 'left',
   pollInterval: 30,
   usageInterval: 5,
   notifyStarts: true,

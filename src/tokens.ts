@@ -32,6 +32,7 @@ export namespace CommandIDs {
   export const attachKernel = 'elastic:attach-kernel';
   export const restartKernel = 'elastic:restart-kernel';
   export const keepKernel = 'elastic:keep-kernel';
+  export const copyLink = 'elastic:copy-link';
 }
 
 /**

@@ -13,6 +13,7 @@ c = get_config()  # noqa: F821
 configure_jupyter_server(c)
 c.ServerApp.port = int(os.environ.get("ELASTIC_TEST_PORT", "8898"))
 c.ServerApp.allow_root = True  # containers and CI
+c.JupyterNotebookApp.expose_app_in_browser = True
 
 c.ElasticLocal.state_dir = os.environ.get("ELASTIC_TEST_STATE") or tempfile.mkdtemp(
     prefix="elastic-ui-"
@@ -39,3 +40,6 @@ c.ElasticKernels.templates = [
         "resources": {"cpu": "1", "memory": "256Mi"},
     },
 ]
+
+if more := os.environ.get("ELASTIC_TEST_CONFIG"):
+    load_subconfig(more)  # noqa: F821

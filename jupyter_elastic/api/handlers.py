@@ -205,7 +205,8 @@ class PoolHandler(ElasticHandler):
     @protected
     async def get(self) -> None:
         """``getPool``."""
-        self.reply(views.pool_view(self.service, self.owner))
+        report = await self.service.cluster.pool_report()
+        self.reply(views.pool_view(self.service, self.owner, report))
 
 
 class CapacityHandler(ElasticHandler):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from ..model import (
     KernelPhase,
     Pod,
     PodPhase,
+    PoolRow,
     Template,
 )
 from ..resources import format_cpu, format_memory
@@ -97,6 +98,7 @@ def kernel_view(service: ElasticService, kernel: Kernel) -> dict[str, Any]:
         "actual": kernel.actual.to_json() if kernel.actual else None,
         "start": kernel.start,
         "pod": kernel.pod,
+        "node": (pod.node or None) if pod else None,
         "created": kernel.created,
         "restarts": kernel.restarts,
         "execution_state": state,
@@ -149,18 +151,34 @@ def pod_view(pod: Pod, kernel: Kernel | None, owner: str) -> dict[str, Any]:
     }
 
 
-def pool_view(service: ElasticService, owner: str) -> dict[str, Any]:
-    """``Pool``."""
+def pool_view(
+    service: ElasticService, owner: str, report: Sequence[PoolRow] = ()
+) -> dict[str, Any]:
+    """``Pool``.
+
+    ``report`` is what whoever keeps the pool told last: where that is another process, it knows
+    better than this one what is wanted and why.
+    """
     pods = sorted(
         (pod for pod in service.cluster.pods().values() if pod.phase is not PodPhase.GONE),
         key=lambda pod: pod.created,
     )
     kernels = service.cluster.kernels()
     counts = Counts(service)
-    rows = [
-        counts.of(template.name) | {"display_name": template.display_name}
-        for template in service.templates.all().values()
-    ]
+    told = {} if service.is_controller else {row.template: row for row in report}
+    reasons, starts = service.pool_reasons(), service.pool_starts()
+    rows = []
+    for template in service.templates.all().values():
+        name = template.name
+        warm, cold = starts.get(name, (0, 0))
+        row = counts.of(name) | {
+            "display_name": template.display_name,
+            "reason": reasons.get(name, ""),
+            "starts": {"warm": warm, "cold": cold},
+        }
+        if better := told.get(name):
+            row |= {"target": better.target, "reason": better.reason}
+        rows.append(row)
     return {
         "controller": service.is_controller,
         "templates": rows,

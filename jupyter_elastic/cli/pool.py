@@ -31,7 +31,7 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
 
 async def show(context: Context, service: ElasticService) -> int:
     """Show warm pods against targets, then the pods themselves."""
-    data = pool_view(service, service.owner)
+    data = pool_view(service, service.owner, await service.cluster.pool_report())
     if context.json:
         context.show_json(data)
         return 0

@@ -439,6 +439,14 @@ class ElasticService:
         """Per template, why its target is not met (absent when it is)."""
         return dict(self.controller.messages)
 
+    def pool_reasons(self) -> dict[str, str]:
+        """Per template, why its target is what it is, as far as this process can tell."""
+        return self.controller.reasons()
+
+    def pool_starts(self) -> dict[str, tuple[int, int]]:
+        """Per template, starts seen that found a warm pod, and those that found none."""
+        return self.controller.starts()
+
     @property
     def is_controller(self) -> bool:
         """Whether this process keeps the pool now."""

@@ -108,6 +108,7 @@ class PoolController:
         self._steady = Stabiliser(self.pace.scale_down_after)
         self._goals: dict[str, Goal] = {}
         self._sizes: dict[str, int] = {}
+        self._whys: dict[str, str] = {}
         self._synced = False
         self._rows: tuple[PoolRow, ...] | None = None
         self._reported = -math.inf
@@ -231,6 +232,16 @@ class PoolController:
             sizes |= {name: size for name, size in self._sizes.items() if name in sizes}
         return sizes
 
+    def reasons(self) -> dict[str, str]:
+        """Why the targets are what they are, per template."""
+        if self.leading and self._whys:
+            return dict(self._whys)
+        return {name: goal.reason for name, goal in self.goals().items()}
+
+    def starts(self) -> dict[str, tuple[int, int]]:
+        """Starts seen per template: those that found a warm pod, and those that did not."""
+        return {name: (one.hits, one.misses) for name, one in self.foresight.demand.items()}
+
     def pauses(self) -> dict[str, float]:
         """Seconds for which no pod of a template is made; only where there is such a pause."""
         now = self.monotonic()
@@ -329,6 +340,7 @@ class PoolController:
             if name in self._goals
         }
         self._sizes = {name: want.target for name, want in wants.items()}
+        self._whys = {name: self._why(name, want) for name, want in wants.items()}
         self._troubles.keep(set(templates))
         self._steady.keep(set(templates))
         ready = Counter(pod.template for pod in pods.values() if pod.phase is PodPhase.WARM)
@@ -424,7 +436,7 @@ class PoolController:
             warm=counts[PodPhase.WARM],
             warming=counts[PodPhase.WARMING],
             message=self.messages.get(name, ""),
-            reason=self._why(name, want),
+            reason=self._whys[name],
             failures=self._troubles.failures(name),
             # Coarse, so that the same pause does not make two reports.
             retry_at=round((self.clock() + left) / 10) * 10 if left else 0,

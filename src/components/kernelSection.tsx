@@ -147,10 +147,11 @@ function Where(props: {
   trans: TranslationBundle;
 }): JSX.Element | null {
   const { kernel, status, trans } = props;
-  const { owner, pod } = kernel;
+  const { owner, pod, node } = kernel;
   const isMine = !owner || owner === status?.owner;
   const parts = [
-    pod ? trans.__('Pod %1', pod) : '',
+    pod && node ? trans.__('Pod %1 on %2', pod, node) : '',
+    pod && !node ? trans.__('Pod %1', pod) : '',
     isMine ? '' : trans.__('of %1', owner),
     kernel.start === 'warm' ? trans.__('warm start') : '',
     kernel.start === 'cold' ? trans.__('cold start') : ''

@@ -23,16 +23,18 @@ export function PoolSection(props: IPoolSectionProps): JSX.Element {
         <table>
           <thead>
             <tr>
-              <th scope="col">{trans.__('Template')}</th>
               <th scope="col">{trans.__('Warm')}</th>
+              <th scope="col">{trans.__('Warming')}</th>
+              <th scope="col">{trans.__('Target')}</th>
               <th scope="col">{trans.__('In use')}</th>
+              <th scope="col" title={trans.__('Starts that found a warm pod.')}>
+                {trans.__('Hits')}
+              </th>
             </tr>
           </thead>
-          <tbody>
-            {kept.map(one => (
-              <PoolRow key={one.template} row={one} trans={trans} />
-            ))}
-          </tbody>
+          {kept.map(one => (
+            <PoolRows key={one.template} row={one} trans={trans} />
+          ))}
         </table>
       ) : (
         <div className="jp-Elastic-hint">{trans.__('No warm pods are kept.')}</div>
@@ -45,27 +47,53 @@ export function PoolSection(props: IPoolSectionProps): JSX.Element {
   );
 }
 
-function PoolRow(props: { row: IPoolTemplate; trans: TranslationBundle }): JSX.Element {
+/** One template: its name, figures, what is in the way, and why so many are wanted. */
+function PoolRows(props: {
+  row: IPoolTemplate;
+  trans: TranslationBundle;
+}): JSX.Element {
   const { row, trans } = props;
-  const warming = row.warming
-    ? trans._n('%1 more is warming', '%1 more are warming', row.warming)
-    : '';
-  const note = row.message || warming;
+  const { warm, cold } = row.starts ?? { warm: 0, cold: 0 };
+  const starts = warm + cold;
   return (
-    <>
+    <tbody>
       <tr>
-        <th scope="row" title={row.display_name}>
+        <th scope="rowgroup" colSpan={5}>
           {row.display_name}
         </th>
-        <td>{trans.__('%1 of %2', row.warm, row.target)}</td>
-        <td>{row.claimed}</td>
       </tr>
-      {note && (
+      <tr>
+        <td>{row.warm}</td>
+        <td>{row.warming}</td>
+        <td>{row.target}</td>
+        <td>{row.claimed}</td>
+        <td
+          title={trans._n(
+            '%2 of %1 start found a warm pod.',
+            '%2 of %1 starts found a warm pod.',
+            starts,
+            warm
+          )}
+        >
+          {starts ? trans.__('%1 %', Math.round((100 * warm) / starts)) : '–'}
+        </td>
+      </tr>
+      {row.message && (
         <tr className="jp-Elastic-pool-note">
-          <td colSpan={3}>{note}</td>
+          <td colSpan={5}>{row.message}</td>
         </tr>
       )}
-    </>
+      {row.reason && (
+        <tr className="jp-Elastic-pool-note">
+          <td colSpan={5}>
+            <details>
+              <summary>{trans.__('Why a target of %1', row.target)}</summary>
+              {row.reason}
+            </details>
+          </td>
+        </tr>
+      )}
+    </tbody>
   );
 }
 

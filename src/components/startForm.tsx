@@ -8,6 +8,7 @@ import {
   ITemplate
 } from '../request';
 import { fitted, isTooMuch } from '../fitting';
+import { IAsked } from '../link';
 import { Remembered } from '../remembered';
 import {
   defaults,
@@ -17,6 +18,7 @@ import {
   showWish,
   toWish
 } from '../resources';
+import { warmBadge } from '../warmth';
 import { Notice } from './notice';
 import { ResourceForm } from './resourceForm';
 import { Select } from './select';
@@ -28,6 +30,8 @@ export interface IStartFormProps {
   capacity: ICapacity | null;
   /** Which template to begin with. */
   preferred?: string;
+  /** What a link asks for, which goes before all other choices. */
+  asked?: IAsked;
   /** Where the kernel will be used, for the button; empty for a new notebook. */
   target: string;
   /** Why the last attempt was refused. */
@@ -53,8 +57,10 @@ export function StartForm(props: IStartFormProps): JSX.Element {
   const [wanted, setWanted] = React.useState<IResourceValue | null>(null);
   const [isValid, setIsValid] = React.useState(true);
 
+  const { asked } = props;
   const template =
     templates.find(one => one.name === chosen) ??
+    templates.find(one => one.name === asked?.template) ??
     templates.find(one => one.name === props.preferred) ??
     templates.find(one => one.name === props.remembered.template) ??
     templates[0];
@@ -81,8 +87,10 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       </>
     );
   }
-  const last = props.remembered.wish(template.name);
+  const isAsked = asked?.template === template.name;
+  const last = isAsked ? asked.resources : props.remembered.wish(template.name);
   const again = rememberedValue(template.resources, last);
+  const isOffered = templates.some(one => one.name === asked?.template);
   const value = wanted ?? again ?? defaults(template.resources);
   const badge = warmBadge(template, trans, props.remembered);
   const start = (chosenValue: IResourceValue): void => {
@@ -108,6 +116,20 @@ export function StartForm(props: IStartFormProps): JSX.Element {
         }
       }}
     >
+      {asked && (
+        <Notice
+          kind={isOffered ? 'info' : 'warning'}
+          message={
+            isOffered
+              ? trans.__('A link asks for this kernel.')
+              : trans.__(
+                  'A link asks for a kernel of the template "%1", which is not offered here.',
+                  asked.template
+                )
+          }
+          remedy={trans.__('Nothing starts before you press Start.')}
+        />
+      )}
       <div className="jp-Elastic-field">
         <div className="jp-Elastic-field-row">
           <label htmlFor={`${id}-template`}>{trans.__('Template')}</label>
@@ -151,10 +173,15 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       </div>
       {last && !again && !wanted && (
         <div className="jp-Elastic-hint">
-          {trans.__(
-            'Last time you had %1. That is no longer offered; these are the defaults.',
-            showWish(last)
-          )}
+          {isAsked
+            ? trans.__(
+                'The link asks for %1. That is not offered; these are the defaults.',
+                showWish(last)
+              )
+            : trans.__(
+                'Last time you had %1. That is no longer offered; these are the defaults.',
+                showWish(last)
+              )}
         </div>
       )}
       <ResourceForm
@@ -225,27 +252,4 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       {broken}
     </form>
   );
-}
-
-/**
- * "2 warm · 0.2 s" or "about 40 s", by how long starts took here; where nothing is known, the
- * count alone, and nothing for a template that keeps no warm pods.
- */
-export function warmBadge(
-  template: { name: string; warm: number; target: number },
-  trans: TranslationBundle,
-  remembered: Remembered
-): string {
-  const seconds = remembered.seconds(template.name, template.warm ? 'warm' : 'cold');
-  const count =
-    template.warm || template.target
-      ? trans._n('%1 warm', '%1 warm', template.warm)
-      : '';
-  if (seconds === null) {
-    return count;
-  }
-  const time = seconds < 10 ? seconds.toFixed(1) : String(Math.round(seconds));
-  return template.warm
-    ? trans.__('%1 · ready in %2 s', count, time)
-    : trans.__('about %1 s', time);
 }

@@ -1,16 +1,18 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { showCores, showMemory } from '../quantities';
-import { IKernel, IUsage } from '../request';
+import { IGpuUsage, IKernel, IUsage } from '../request';
 import { toValue } from '../resources';
-import { ISample } from '../samples';
+import { gpuUtilization, ISample } from '../samples';
 import { Sparkline } from './sparkline';
 import { UseBar } from './useBar';
 
 /** How many readings the picture of use has room for at least. */
 const FEWEST = 24;
 
-/** CPU and memory in use against the limits, now and in the last minutes. */
+const NO_MARKS: [] = [];
+
+/** CPU, memory and GPUs in use against the limits, now and in the last minutes. */
 export function Use(props: {
   kernel: IKernel;
   usage: IUsage | null;
@@ -78,7 +80,43 @@ export function Use(props: {
           marks={failed}
         />
       </UseBar>
+      {usage && !!usage.gpu?.length && (
+        <GpuUse usage={usage} history={history} length={length} trans={trans} />
+      )}
     </div>
+  );
+}
+
+/** How busy the GPUs are, and their memory; of several the mean and the sum. */
+function GpuUse(props: {
+  usage: IUsage;
+  history: readonly ISample[];
+  length: number;
+  trans: TranslationBundle;
+}): JSX.Element {
+  const { usage, history, trans } = props;
+  const gpus = usage.gpu ?? [];
+  const values = React.useMemo(() => history.map(one => one.gpu), [history]);
+  const busy = gpuUtilization(usage) ?? 0;
+  const sum = (of: (one: IGpuUsage) => number): number =>
+    gpus.reduce((total, one) => total + of(one), 0);
+  return (
+    <UseBar
+      label={gpus.length > 1 ? trans.__('%1 GPUs', gpus.length) : trans.__('GPU')}
+      value={busy}
+      maximum={100}
+      text={trans.__(
+        '%1 % · %2 of %3',
+        Math.round(busy),
+        showMemory(sum(one => one.memory)),
+        showMemory(sum(one => one.memory_total))
+      )}
+      caption={gpus
+        .map(one => trans.__('%1: %2 %', one.kind, Math.round(one.utilization)))
+        .join('\n')}
+    >
+      <Sparkline values={values} maximum={100} length={props.length} marks={NO_MARKS} />
+    </UseBar>
   );
 }
 

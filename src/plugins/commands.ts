@@ -1,18 +1,13 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette } from '@jupyterlab/apputils';
-import {
-  ITranslator,
-  nullTranslator,
-  TranslationBundle
-} from '@jupyterlab/translation';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
-import { ElasticActions } from '../actions';
-import { warmBadge } from '../components/startForm';
 import { elasticIcon } from '../icons';
-import { ElasticModel } from '../model';
-import { IKernel, IResourceWish, ITemplate } from '../request';
+import { loadLazy } from '../loadLazy';
+import { IResourceWish, IStartRequest, ITemplate } from '../request';
+import { verbs } from '../verbs';
 import { CommandIDs, IElasticActions, IElasticModel, PACKAGE } from '../tokens';
-import { showStartDialog } from '../widgets/startDialog';
+import { warmBadge } from '../warmth';
 
 const RESOURCES: ReadonlyJSONObject = {
   type: 'object',
@@ -39,60 +34,9 @@ const OF_KERNEL: readonly string[] = [
   CommandIDs.openKernel,
   CommandIDs.attachKernel,
   CommandIDs.restartKernel,
-  CommandIDs.keepKernel
+  CommandIDs.keepKernel,
+  CommandIDs.copyLink
 ];
-
-interface IVerb {
-  command: string;
-  label: string;
-  caption: string;
-  failure: string;
-  isPossible: (kernel: IKernel) => boolean;
-  do: (kernel: IKernel) => Promise<unknown>;
-}
-
-/** What can be done to one kernel without saying more. */
-function verbs(
-  model: ElasticModel,
-  actions: ElasticActions,
-  trans: TranslationBundle
-): IVerb[] {
-  const isRunning = (kernel: IKernel): boolean => kernel.phase === 'Running';
-  return [
-    {
-      command: CommandIDs.openKernel,
-      label: trans.__('Open Notebook of Elastic Kernel'),
-      caption: trans.__('Open what uses the kernel, or a new notebook on it'),
-      failure: trans.__('Cannot open'),
-      isPossible: isRunning,
-      do: kernel => actions.open(kernel)
-    },
-    {
-      command: CommandIDs.attachKernel,
-      label: trans.__('Use Elastic Kernel for This Notebook'),
-      caption: trans.__('Let the current notebook use a kernel that runs already'),
-      failure: trans.__('Cannot attach'),
-      isPossible: isRunning,
-      do: kernel => actions.attach(kernel)
-    },
-    {
-      command: CommandIDs.restartKernel,
-      label: trans.__('Restart Elastic Kernel…'),
-      caption: trans.__('Restart the kernel in its pod, with its resources'),
-      failure: trans.__('Cannot restart'),
-      isPossible: kernel => isRunning(kernel) && actions.canRestart(kernel.kernel_id),
-      do: kernel => actions.restart(kernel.kernel_id)
-    },
-    {
-      command: CommandIDs.keepKernel,
-      label: trans.__('Keep Elastic Kernel Alive'),
-      caption: trans.__('Start the idle time of the kernel anew'),
-      failure: trans.__('Cannot keep the kernel'),
-      isPossible: isRunning,
-      do: kernel => model.keepAlive(kernel.kernel_id)
-    }
-  ];
-}
 
 /** Id of the kernel whose row in the panel the context menu was opened on. */
 function rowAt(app: JupyterFrontEnd): string | null {
@@ -124,6 +68,17 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
       typeof args.template === 'string' ? model.template(args.template) : null;
     const isElastic = (args: ReadonlyPartialJSONObject): boolean =>
       model.kernel(idOf(args)) !== null;
+    const tried = async <T>(
+      failure: string,
+      work: () => Promise<T>
+    ): Promise<T | undefined> => {
+      try {
+        return await work();
+      } catch (error) {
+        await actions.showProblem(failure, error);
+        return undefined;
+      }
+    };
 
     commands.addCommand(CommandIDs.startKernel, {
       label: trans.__('Start Elastic Kernel…'),
@@ -151,18 +106,17 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         if (typeof args.template !== 'string') {
           return commands.execute(CommandIDs.openPanel, { section: 'start' });
         }
-        try {
-          const { start, attached } = await actions.start({
-            template: args.template,
-            resources: args.resources as IResourceWish | undefined,
-            name: args.name as string | undefined,
-            path: args.path as string | undefined
-          });
+        const request: IStartRequest = {
+          template: args.template,
+          resources: args.resources as IResourceWish | undefined,
+          name: args.name as string | undefined,
+          path: args.path as string | undefined
+        };
+        return tried(trans.__('Cannot start the kernel'), async () => {
+          const { start, attached } = await actions.start(request);
           await attached;
           return start.kernel.kernel_id;
-        } catch (error) {
-          await actions.showProblem(trans.__('Cannot start the kernel'), error);
-        }
+        });
       }
     });
 
@@ -173,10 +127,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         args: {
           type: 'object',
           properties: {
-            kernelId: {
-              type: 'string',
-              description: trans.__('Default: the kernel of the current document.')
-            },
+            kernelId: KERNEL_ID,
             resources: RESOURCES
           }
         }
@@ -188,11 +139,9 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
           return commands.execute(CommandIDs.openPanel, { section: 'kernel' });
         }
         const wish = args.resources as IResourceWish;
-        try {
-          await actions.resizeOrMove(id, wish);
-        } catch (error) {
-          await actions.showProblem(trans.__('Cannot resize the kernel'), error);
-        }
+        await tried(trans.__('Cannot resize the kernel'), () =>
+          actions.resizeOrMove(id, wish)
+        );
       }
     });
 
@@ -203,10 +152,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         args: {
           type: 'object',
           properties: {
-            kernelId: {
-              type: 'string',
-              description: trans.__('Default: the kernel of the current document.')
-            },
+            kernelId: KERNEL_ID,
             ask: {
               type: 'boolean',
               default: true,
@@ -219,11 +165,9 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
       execute: async args => {
         const id = idOf(args);
         if (id) {
-          try {
-            await actions.stop(id, args.ask !== false);
-          } catch (error) {
-            await actions.showProblem(trans.__('Cannot stop the kernel'), error);
-          }
+          await tried(trans.__('Cannot stop the kernel'), () =>
+            actions.stop(id, args.ask !== false)
+          );
         }
       }
     });
@@ -257,8 +201,9 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
           }
         }
       },
-      execute: args => {
+      execute: async args => {
         const isNew = args.isNew === true || !current.sessionContext;
+        const { showStartDialog } = await loadLazy();
         return showStartDialog({
           model,
           actions,
@@ -283,11 +228,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
         execute: async args => {
           const kernel = model.kernel(idOf(args));
           if (kernel) {
-            try {
-              await verb.do(kernel);
-            } catch (error) {
-              await actions.showProblem(verb.failure, error);
-            }
+            await tried(verb.failure, () => verb.do(kernel));
           }
         }
       });
@@ -307,6 +248,7 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
       CommandIDs.resizeKernel,
       CommandIDs.restartKernel,
       CommandIDs.keepKernel,
+      CommandIDs.copyLink,
       CommandIDs.stopKernel
     ]) {
       palette?.addItem({ command, category, args: { isPalette: true } });

@@ -52,7 +52,7 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
       }
     }).catch(reason => {
       console.warn('jupyter_elastic: settings were not loaded.', reason);
-      app.shell.add(panel, 'right', { rank: 650, type: 'Elastic' });
+      app.shell.add(panel, 'left', { rank: 650, type: 'Elastic' });
     });
 
     app.commands.addCommand(CommandIDs.openPanel, {

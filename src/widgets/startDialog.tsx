@@ -6,6 +6,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { ElasticActions } from '../actions';
 import { StartForm } from '../components/startForm';
+import { IAsked } from '../link';
 import { ElasticModel } from '../model';
 import { ElasticProblem, IStartRequest } from '../request';
 
@@ -32,6 +33,7 @@ export class StartDialogBody extends ReactWidget {
         templateProblems={model.templateProblems}
         capacity={model.capacity}
         preferred={this._options.template}
+        asked={this._options.asked}
         target={this._options.target}
         problem={this._problem}
         isStarting={this._isStarting}
@@ -100,6 +102,8 @@ export namespace StartDialogBody {
     trans: TranslationBundle;
     /** Which template to begin with. */
     template?: string;
+    /** What a link asks for. */
+    asked?: IAsked;
     /** Where the kernel will be used; empty for a new notebook. */
     target: string;
     isNew: boolean;

@@ -14,7 +14,15 @@ from msgspec.structs import replace
 from tornado.httpclient import HTTPResponse
 
 from jupyter_elastic.errors import Unsupported
-from jupyter_elastic.model import NODE_UNREACHABLE, KernelPhase, PodPhase, Resize, SessionRef, Step
+from jupyter_elastic.model import (
+    NODE_UNREACHABLE,
+    KernelPhase,
+    PodPhase,
+    PoolRow,
+    Resize,
+    SessionRef,
+    Step,
+)
 from jupyter_elastic.resources import GIB
 
 from .conftest import Call, World
@@ -111,6 +119,7 @@ async def test_every_operation_answers_as_documented(
     pool = check.operation("getPool", await call("GET", "pool"))
     row = pool["templates"][0]
     assert (row["template"], row["warming"], row["claimed"]) == ("small", 1, 1)
+    assert row["reason"] == "As configured."
     capacity = check.operation("getCapacity", await call("GET", "capacity"))
     assert capacity["memory"] == {"total": "16Gi", "used": "3Gi", "free": "13Gi"}
 
@@ -381,6 +390,19 @@ async def test_warm_pods_are_counted_apart_from_those_on_their_way(
     assert gone.name not in [pod["name"] for pod in pool["pods"]]
     shown = check.operation("getTemplate", await call("GET", "templates/small"))
     assert shown["warm"] == 1
+
+
+async def test_whoever_keeps_the_pool_says_what_is_wanted_and_why(
+    call: Call, check: Checker, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = PoolRow(template="small", target=7, warm=0, warming=0, reason="Mondays are busy.")
+
+    async def report() -> list[PoolRow]:
+        return [row]
+
+    monkeypatch.setattr(world.cluster, "pool_report", report)
+    [shown, *_] = check.operation("getPool", await call("GET", "pool"))["templates"]
+    assert (shown["target"], shown["reason"]) == (7, "Mondays are busy.")
 
 
 async def test_no_room_is_never_less_than_none(call: Call, check: Checker, world: World) -> None:

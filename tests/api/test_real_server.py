@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -187,6 +188,9 @@ async def test_a_kernel_over_rest(
     one = f"kernels/{kernel_id}"
     kernel = await real("GET", one, "Kernel")
     assert kernel["start"] == "warm"
+    assert kernel["node"] == platform.node()
+    [row] = (await real("GET", "pool", "Pool"))["templates"]
+    assert row["starts"] == {"warm": 1, "cold": 0}
     assert kernel["attached"] is True
     assert kernel["actual"]["memory"] == "128Mi"
     where = url_path_join(jp_base_url, "metrics")

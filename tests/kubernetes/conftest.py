@@ -1,34 +1,23 @@
 """A real Kubernetes for the tests in this folder; without one they are left out, or fail on CI.
 
-Which one, in this order: the one that ``JUPYTER_ELASTIC_TEST_KUBECONFIG`` names, with pods of
-``JUPYTER_ELASTIC_TEST_IMAGE``; the tree's own that runs already (``make cluster-up``); one that is
-started for this run and ended with it.
+:mod:`.choice` says which one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ..testcluster import build
 from ..testcluster import cluster as testcluster
 from ..testcluster.world import Kube
-
-KUBECONFIG = "JUPYTER_ELASTIC_TEST_KUBECONFIG"
-IMAGE = "JUPYTER_ELASTIC_TEST_IMAGE"
+from .choice import NoKubernetes, chosen, own_is_needed
 
 no_programs = pytest.StashKey[str]()
 """Why the cluster's programs could not be built before the first test."""
-
-
-def own_is_needed() -> bool:
-    """Whether a cluster has to be started for this run."""
-    return not os.environ.get(KUBECONFIG) and not testcluster.Cluster().runs()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,33 +52,11 @@ def unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
     """The Kubernetes of this run."""
-    if chosen := os.environ.get(KUBECONFIG):
-        image = os.environ.get(IMAGE, "")
-        if not image:
-            unavailable(f"{KUBECONFIG} is set, and {IMAGE} must name an image with Python then.")
-        yield from opened(Kube(Path(chosen), image, None))
-        return
-    cluster = testcluster.Cluster()
-    if cluster.runs():
-        yield from opened(Kube(cluster.kubeconfig, "", cluster))
-        return
-    if lacks := testcluster.missing():
-        unavailable("no Kubernetes: " + " ".join(lacks))
     if reason := request.config.stash.get(no_programs, ""):
         unavailable(reason)
-    folder = Path(tempfile.mkdtemp(prefix="je-cluster-"))
-    cluster = testcluster.Cluster(folder / "state")
-    try:
-        cluster.up(tied=True)
-        yield from opened(Kube(cluster.kubeconfig, "", cluster))
-    finally:
-        cluster.down()
-        shutil.rmtree(folder, ignore_errors=True)  # the cluster may have removed it with itself
-
-
-def opened(kube: Kube) -> Iterator[Kube]:
-    """Give it, and close it at the end."""
-    try:
-        yield kube
-    finally:
-        kube.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(chosen())
+        except NoKubernetes as error:
+            unavailable(str(error))
+        yield found

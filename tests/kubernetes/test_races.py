@@ -29,8 +29,8 @@ from ..testcluster.api import until as eventually
 from ..testcluster.nodes import FAKE_GPU, FAKE_SELECTOR, TOLERATION
 from ..testcluster.world import Kube
 from .clients import until
+from .contestants import Contestant, Hand, contestant
 from .desk import KERNELS, Desk, home_directory
-from .stage import Contestant, Hand, contestant
 from .world import install, options
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]

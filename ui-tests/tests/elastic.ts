@@ -7,6 +7,7 @@ export interface IKernel {
   pod: string;
   template: string;
   phase: string;
+  start: string | null;
   reason: string;
   message: string;
   resources: { cpu: string; memory: string };

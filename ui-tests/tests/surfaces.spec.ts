@@ -67,6 +67,7 @@ test('lists kernels without a notebook, attaches one, stops several at once', as
     page.locator('#jp-running-sessions').getByText('two', { exact: true })
   ).toBeVisible();
 
+  await elastic.openPanel();
   await elastic.myKernels.getByRole('checkbox', { name: 'Select two' }).check();
   await elastic.myKernels.getByRole('checkbox', { name: 'Select three' }).check();
   await elastic.panel.getByRole('button', { name: 'Stop selected…' }).click();
@@ -74,6 +75,30 @@ test('lists kernels without a notebook, attaches one, stops several at once', as
   await dialog.getByRole('button', { name: 'Stop' }).click();
   await expect.poll(async () => (await elastic.kernels()).length).toBe(1);
   await expect(row('two')).toHaveCount(0);
+});
+
+test('offers what a link asks for, and starts nothing before consent', async ({
+  page
+}) => {
+  await elastic.startBare('linked');
+  await page
+    .context()
+    .grantPermissions(['clipboard-read', 'clipboard-write'])
+    .catch(() => undefined);
+  await elastic.myKernels.getByText('linked').click({ button: 'right' });
+  await page.getByRole('menuitem', { name: 'Copy Link to Such' }).click();
+  await expect(page.locator('.Toastify__toast', { hasText: 'copied' })).toBeVisible();
+  const link = await page.evaluate(() => navigator.clipboard.readText());
+  await elastic.stopAll();
+
+  await page.evaluate(url => window.location.assign(url), link);
+  const dialog = page.locator('.jp-Dialog');
+  await expect(dialog).toContainText('A link asks for this kernel.');
+  await expect(dialog.getByRole('textbox', { name: 'Memory' })).toHaveValue('256 MiB');
+  expect(page.url()).not.toContain('elastic=');
+  expect(await elastic.kernels()).toEqual([]);
+  await dialog.getByRole('button', { name: 'Start' }).click();
+  await expect(elastic.chip).toContainText('256 MiB');
 });
 
 test('has no accessibility faults, light and dark', async ({ page }) => {
@@ -124,7 +149,7 @@ test.describe('while hidden', () => {
     });
     const uses = (): number => asked.filter(path => path.endsWith('/usage')).length;
     await expect.poll(uses, { timeout: 30_000 }).toBeGreaterThan(1);
-    await page.sidebar.close('right');
+    await page.sidebar.close('left');
     await page.notebook.close();
     await expect(elastic.chip).toBeHidden();
     // Safety polls only, and not a single reading of use between them.

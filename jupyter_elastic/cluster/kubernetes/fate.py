@@ -79,6 +79,7 @@ def pod_from_object(obj: PodObject) -> Pod:
         created=seconds(meta.creation_timestamp),
         warm_since=_number(annotation(obj, "warm-since")),
         kernel_id=label_of(obj, "kernel") or None,
+        node=obj.spec.node_name,
         resources=_resources(obj, claimed),
         overhead=overhead(obj),
         agent=None if phase is PodPhase.GONE else _agent(obj, status),

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -115,6 +116,7 @@ class Ledger:
                 template_hash=template.hash,
                 created=self._now(),
                 kernel_id=kernel.kernel_id if kernel else None,
+                node=platform.node(),
                 resources=resources,
                 gpu_ids=gpu_ids,
             )

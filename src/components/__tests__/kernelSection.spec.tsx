@@ -2,6 +2,8 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { fireEvent, render, screen } from '@testing-library/react';
 import * as React from 'react';
 import { makeKernel, makeResize, makeTemplate } from '../../__tests__/fakes';
+import { IUsage } from '../../request';
+import { sampleOf } from '../../samples';
 import { IKernelSectionProps, KernelSection } from '../kernelSection';
 
 const trans = nullTranslator.load('jupyter_elastic');
@@ -65,7 +67,13 @@ describe('KernelSection', () => {
 
   it('says when its code has to wait for CPU, and marks it in the picture', () => {
     const usage = { time: 9, cpu: 1, cpu_limit: 1, memory: 1, memory_limit: 9 };
-    const sample = { cpu: 1, memory: 1, isThrottled: false, isOutOfMemory: false };
+    const sample = {
+      cpu: 1,
+      memory: 1,
+      gpu: null,
+      isThrottled: false,
+      isOutOfMemory: false
+    };
     const history = [
       { ...sample, time: 1 },
       { ...sample, time: 5, isOutOfMemory: true },
@@ -76,6 +84,29 @@ describe('KernelSection', () => {
     const marks = (kind: string): number =>
       container.querySelectorAll(`.jp-Elastic-sparkline-${kind}`).length;
     expect([marks('throttled'), marks('out-of-memory')]).toEqual([1, 1]);
+  });
+
+  it('shows how busy its GPUs are, of several the mean, and what memory they hold', () => {
+    const gpu = (utilization: number): object => ({
+      kind: 'A100',
+      memory: 2 ** 30,
+      memory_total: 2 ** 35,
+      utilization
+    });
+    const usage = {
+      time: 9,
+      cpu: 1,
+      cpu_limit: 1,
+      memory: 1,
+      memory_limit: 9,
+      gpu: [gpu(20), gpu(60)] as IUsage['gpu']
+    };
+    const history = [sampleOf(null, { ...usage, time: 8 }), sampleOf(null, usage)];
+    const { container } = render(<KernelSection {...makeProps({ usage, history })} />);
+    const bar = screen.getByRole('progressbar', { name: '2 GPUs' });
+    expect(bar.getAttribute('aria-valuenow')).toBe('40');
+    expect(bar.getAttribute('aria-valuetext')).toBe('40 % · 2 GiB of 64 GiB');
+    expect(container.querySelectorAll('.jp-Elastic-sparkline')).toHaveLength(3);
   });
 
   it('foretells the idle end and lets the user keep the kernel', () => {
@@ -92,7 +123,12 @@ describe('KernelSection', () => {
   });
 
   it('names the owner of a kernel that is not mine', () => {
-    const kernel = makeKernel({ owner: 'ada', pod: 'p-1', start: 'warm' });
+    const kernel = makeKernel({
+      owner: 'ada',
+      pod: 'p-1',
+      node: 'node1',
+      start: 'warm'
+    });
     const status = {
       owner: 'me',
       cluster: 'local',
@@ -101,7 +137,7 @@ describe('KernelSection', () => {
       enforcement: { memory: '', cpu: '', note: '' }
     };
     render(<KernelSection {...makeProps({ kernel, status })} />);
-    expect(screen.getByText('Pod p-1 · of ada · warm start')).toBeTruthy();
+    expect(screen.getByText('Pod p-1 on node1 · of ada · warm start')).toBeTruthy();
   });
 
   it('names what is free as the capacity has it, whatever the kernel holds', () => {

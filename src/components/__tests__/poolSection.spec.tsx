@@ -52,6 +52,36 @@ describe('PoolSection', () => {
   });
 });
 
+describe('PoolSection, of the pool', () => {
+  const row = {
+    template: 'py',
+    display_name: 'Python',
+    target: 3,
+    warm: 2,
+    warming: 1,
+    claimed: 4,
+    reason: 'Mondays are busy.',
+    starts: { warm: 9, cold: 3 }
+  };
+
+  it('says of each template what there is, how often it served, and why so many', () => {
+    const pool = { controller: true, templates: [row] };
+    render(<PoolSection pool={pool} capacity={null} status={null} trans={trans} />);
+    const figures = screen.getAllByRole('cell').map(one => one.textContent);
+    expect(figures.slice(0, 5)).toEqual(['2', '1', '3', '4', '75 %']);
+    const why = screen.getByText('Why a target of 3');
+    expect(why.tagName).toBe('SUMMARY');
+    expect(why.parentElement?.textContent).toContain('Mondays are busy.');
+  });
+
+  it('claims no hit rate before the first start', () => {
+    const starts = { warm: 0, cold: 0 };
+    const pool = { controller: true, templates: [{ ...row, starts }] };
+    render(<PoolSection pool={pool} capacity={null} status={null} trans={trans} />);
+    expect(screen.getAllByRole('cell')[4].textContent).toBe('–');
+  });
+});
+
 describe('enforcementText', () => {
   const of = (memory: string, cpu: string, note = ''): string =>
     enforcementText({ enforcement: { memory, cpu, note } } as IStatus, trans);

@@ -5,7 +5,8 @@ import { FakeApi, makeKernel } from '../../__tests__/fakes';
 import { IKernel, IStep, KernelPhase } from '../../request';
 import { KernelStart } from '../../start';
 import { KernelList } from '../kernelList';
-import { Steps, stepText } from '../steps';
+import { stepText } from '../../stepText';
+import { Steps } from '../steps';
 
 const trans = nullTranslator.load('jupyter_elastic');
 
