@@ -24,11 +24,14 @@ class ElasticError(Exception):
         The HTTP status under which REST reports it.
     retry
         Whether the same request may succeed later without a change.
+    retry_after
+        After how many seconds that is worth trying; None: nobody knows.
     """
 
     reason: ClassVar[str] = "Error"
     status: ClassVar[int] = 500
     retry: ClassVar[bool] = False
+    retry_after: float | None = None
     remedy: str = ""
 
     def __init__(self, message: str, remedy: str = "", *, field: str | None = None) -> None:
@@ -142,6 +145,16 @@ class QuotaFull(ElasticError):
 
     reason, status, retry = "QuotaFull", 429, True
     remedy = "Stop a kernel you no longer need, or ask for less."
+    is_hopeless: bool = False
+    """Whether it would have no room even if nothing else were there: waiting does not help."""
+
+
+class QueueFull(ElasticError):
+    """Too many starts of this owner wait for room already."""
+
+    reason, status, retry = "QueueFull", 429, True
+    retry_after = 30.0
+    remedy = "Wait until some of them have started, or stop what you no longer need."
 
 
 class ShrinkUnderUse(ElasticError):

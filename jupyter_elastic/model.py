@@ -15,6 +15,8 @@ import msgspec
 from .podoptions import PodOptions
 from .resources import Resources
 
+WAITING_FOR_ROOM = "WaitingForRoom"
+"""Reason of a kernel whose start waits until there is room for it."""
 NODE_UNREACHABLE = "NodeUnreachable"
 """Reason of a pod that goes on, as far as anybody knows: its node does not answer now."""
 
@@ -179,9 +181,9 @@ class Step(msgspec.Struct, frozen=True):
 
     time: float
     name: str
-    """``queued``, ``created``, ``claimed``, ``agent-up``, ``warning``, ``kernel-up``, ``failed``;
-    where pods are scheduled also ``scheduled``, ``node-coming``, ``image-pulling``,
-    ``image-pulled``, ``started`` and ``blocked``."""
+    """``queued``, ``blocked`` (what it waits for), ``created``, ``claimed``, ``agent-up``,
+    ``warning``, ``kernel-up``, ``failed``; where pods are scheduled also ``scheduled``,
+    ``node-coming``, ``image-pulling``, ``image-pulled`` and ``started``."""
     message: str = ""
 
 
@@ -230,8 +232,15 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     resize: Resize | None = None
     steps: tuple[Step, ...] = ()
     sessions: tuple[SessionRef, ...] = ()
+    turn: int = 0
+    """While its start waits for room: the round in which it is served."""
+
+    def waits_for_room(self, now: float) -> bool:
+        """Whether its start waits for room, and whoever waits with it has been heard lately."""
+        return self.reason == WAITING_FOR_ROOM and self.phase in _STARTS and now < self.deadline
 
 
+_STARTS = (KernelPhase.QUEUED, KernelPhase.STARTING, KernelPhase.MOVING)
 UNLIMITED = 2**53
 """In a :class:`Capacity`: nobody has set a limit. What JSON's numbers still say exactly."""
 

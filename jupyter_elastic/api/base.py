@@ -14,6 +14,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import ElasticError, Unsupported
+from ..kernels.problems import retry_after
 from ..kernels.service import ElasticService
 from ..kernels.whose import OTHERS
 from ..model import Kernel
@@ -118,7 +119,8 @@ class ElasticHandler(APIHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tell an error as a problem; what nobody expected is told without its words."""
         exc_info = kwargs.get("exc_info")
-        problem = problem_of(exc_info[1] if exc_info else None, status_code).to_problem()
+        error = problem_of(exc_info[1] if exc_info else None, status_code)
+        problem = error.to_problem()
         status = problem["status"]
         self.set_status(status)
         if status == 405:
@@ -126,7 +128,7 @@ class ElasticHandler(APIHandler):
             verbs = [v.upper() for v in VERBS if getattr(own, v) is not getattr(ElasticHandler, v)]
             self.set_header("Allow", ", ".join([*verbs, "OPTIONS"]))
         if status in (429, 503):
-            self.set_header("Retry-After", "2")
+            self.set_header("Retry-After", retry_after(error))
         self.finish(json.dumps(problem), set_content_type="application/problem+json")
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from ..errors import QuotaFull, ShrinkUnderUse
-from ..model import Pod, PodPhase, Template
+from ..model import Kernel, Pod, PodPhase, Template
 from ..resources import MIB, Resources, format_cpu, show_memory
 
 HEADROOM = 8 * MIB
@@ -132,7 +132,15 @@ def make_room(
         del sizes[one.name]
         lack = {kind: amount - offers[one.name][kind] for kind, amount in lack.items()}
     now = _sum(sizes.values())
-    raise QuotaFull(_refusal(where, total, now, asked, lack["cpu"] > 0, lack["memory"] > 0))
+    refusal = QuotaFull(_refusal(where, total, now, asked, lack["cpu"] > 0, lack["memory"] > 0))
+    refusal.is_hopeless = asked.cpu > total.cpu or asked.memory > total.memory
+    raise refusal
+
+
+def let_kernels_first(kernels: Iterable[Kernel], now: float) -> None:
+    """A warm pod takes no room that a kernel waits for. Raises QuotaFull."""
+    if any(kernel.waits_for_room(now) for kernel in kernels):
+        raise QuotaFull("A kernel that waits for room takes what there is.")
 
 
 def _sum(sizes: Iterable[Resources]) -> Resources:

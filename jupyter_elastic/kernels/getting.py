@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from ..agent import protocol
 from ..cluster.base import Agent, Cluster
 from ..errors import Conflict, ElasticError, Gone, NoEncryption
-from ..model import Kernel, Pod, PodPhase, Step, Template
+from ..model import WAITING_FOR_ROOM, Kernel, KernelPhase, Pod, PodPhase, Step, Template
 from ..resources import Resources
 from .progress import Progress
 from .records import Records
@@ -46,6 +47,18 @@ class Hold:
         self.kernel = kernel
         """The record, as this start wrote it last."""
         self.pod: Pod | None = None
+        self.turn: int | None = None
+        """Its turn among those who wait for room (:mod:`.queue`); None: it has not waited."""
+        self.wait_until: float | None = None
+        """When it has waited for room long enough, by the loop's clock."""
+        self.seen: int | None = None
+        """How much had become free when it was tried last."""
+        self.why = ""
+        """What it was refused with last."""
+        self.told: tuple[int, int] | None = None
+        """The place, and of how many, that the user was told last."""
+        self.told_at = 0.0
+        """When that was, by the loop's clock."""
 
 
 class Fit(NamedTuple):
@@ -74,6 +87,7 @@ class Getting:
         *,
         start_timeout: float,
         log: logging.Logger,
+        clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._records = records
@@ -81,6 +95,7 @@ class Getting:
         self._settling = settling
         self._start_timeout = start_timeout
         self._log = log
+        self._clock = clock
 
     async def get(self, hold: Hold, template: Template, args: StartArgs, *, cold: str = "") -> Fit:
         """Get a pod for the held kernel, and write its name into the record.
@@ -96,7 +111,7 @@ class Getting:
         until = asyncio.get_running_loop().time() + self._start_timeout
         until -= min(LAST_LOOK, self._start_timeout / 10)
         for attempt in itertools.count():
-            hold.pod, start = await self._get_pod(hold.kernel, template, cold, until)
+            hold.pod, start = await self._get_pod(hold, template, cold, until)
             pod = hold.pod
             _TIMING.debug("%s claimed", hold.kernel.kernel_id)
             try:
@@ -110,22 +125,25 @@ class Getting:
         raise AssertionError("unreachable")
 
     async def _get_pod(
-        self, kernel: Kernel, template: Template, cold: str, until: float
+        self, hold: Hold, template: Template, cold: str, until: float
     ) -> tuple[Pod, Literal["warm", "cold"]]:
         """A claimed pod and how it was got: ``warm`` by claim or ``cold`` by creation.
 
         It is waited for ``until`` then, by the loop's clock: the pod's own failure, which says
         more than that the start took too long, comes first.
         """
+        kernel = hold.kernel
         why_cold = cold or self._cluster.why_cold(template, kernel)
         if not why_cold:
             claimed = await self._claim(kernel, template)
             if claimed is not None:
+                await self._leave_queue(hold, claimed)
                 return claimed, "warm"
             why_cold = "No warm pod is ready."
         pod = await self._cluster.create_pod(template, kernel=kernel)
         self._progress.add(kernel.kernel_id, "created", f"{why_cold} Created pod {pod.name}.")
-        note = asyncio.create_task(self._note_steps(kernel, pod.name))
+        await self._leave_queue(hold, pod)
+        note = asyncio.create_task(self._note_steps(hold.kernel, pod.name))
         try:
             # Should it fail, the pod ends with the start: it bears the kernel's id from its birth.
             pod = await self._cluster.wait_pod(
@@ -160,6 +178,27 @@ class Getting:
             self._progress.add(kernel.kernel_id, "claimed", f"Claimed warm pod {pod.name}.")
             return pod
         return None
+
+    async def _leave_queue(self, hold: Hold, pod: Pod) -> None:
+        """There is room: a start that waited for it waits no more, and the next may try."""
+        if hold.kernel.reason != WAITING_FOR_ROOM:
+            return
+        steps = self._progress.of(hold.kernel.kernel_id)
+
+        def starts(kernel: Kernel) -> Kernel:
+            moves = kernel.phase is KernelPhase.MOVING
+            return replace(
+                kernel,
+                phase=KernelPhase.MOVING if moves else KernelPhase.STARTING,
+                reason="",
+                message="",
+                turn=0,
+                pod=pod.name,
+                deadline=self._clock() + self._start_timeout,
+                steps=steps,
+            )
+
+        hold.kernel = await self._records.update_mine(hold.kernel, starts)
 
     async def _note_steps(self, kernel: Kernel, pod: str) -> None:
         """Keep a long start's pod and steps in the record, for whoever looks from elsewhere."""

@@ -61,6 +61,8 @@ class ElasticKernelManagerMixin:
     """The pod that the channels are connected to."""
     elastic_adopted: bool = False
     """Whether another process started the kernel; then its environment is not known here."""
+    elastic_patience: float | None = None
+    """Seconds that its start waits for room, where that is less than for others."""
     elastic_busy: bool = False
     """A restart or stop of ours is under way; the agent's events about it are no news."""
 

@@ -29,6 +29,7 @@ from ..errors import (
     Conflict,
     ElasticError,
     NotRunning,
+    QuotaFull,
     StartCancelled,
     StartFailed,
     Superseded,
@@ -37,6 +38,7 @@ from ..model import Kernel, KernelPhase, Pod, Resize, Step, Template
 from ..resources import Resources
 from .getting import Fit, Getting, Hold
 from .progress import STARTING_PHASES, Progress
+from .queue import Queue
 from .records import WRITE_ATTEMPTS, Edit, NotMine, Records, jitter
 from .settling import Settling
 from .startargs import StartArgs
@@ -62,7 +64,11 @@ class Launcher:
     cluster
         Where pods run; open.
     start_timeout
-        Seconds a start may take.
+        Seconds a start may take, once there is room for it.
+    queue_timeout
+        Seconds a start waits for room; 0: without room it fails at once.
+    queue_per_owner
+        Starts of one owner that may wait; 0: as many as there are.
     clock
         Seconds since the epoch; injected by tests.
     """
@@ -72,6 +78,8 @@ class Launcher:
         cluster: Cluster,
         *,
         start_timeout: float = 120.0,
+        queue_timeout: float = 0.0,
+        queue_per_owner: int = 0,
         log: logging.Logger | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -89,10 +97,21 @@ class Launcher:
             self._settling,
             start_timeout=start_timeout,
             log=self.log,
+            clock=clock,
+        )
+        self._queue = Queue(
+            cluster,
+            self.records,
+            self.progress,
+            timeout=queue_timeout,
+            per_owner=queue_per_owner,
+            log=self.log,
+            clock=clock,
         )
 
     async def close(self) -> None:
         """End what goes on in the background; kernels run on. Idempotent."""
+        self._queue.close()
         await self._settling.close()
 
     # -- start -----------------------------------------------------------------------------
@@ -104,7 +123,10 @@ class Launcher:
         ------
         KernelExists
             Somebody else starts, or runs, a kernel of this id.
+        QueueFull
+            Too many starts of its owner wait for room.
         """
+        self._queue.check(kernel.owner)
         now = self.clock()
         steps = self.progress.begin(kernel.kernel_id, f"Asked for {kernel.resources}.")
         kernel = replace(
@@ -181,11 +203,18 @@ class Launcher:
         return kernel
 
     async def launch(
-        self, kernel: Kernel, template: Template, args: StartArgs, *, cold: str = ""
+        self,
+        kernel: Kernel,
+        template: Template,
+        args: StartArgs,
+        *,
+        cold: str = "",
+        patience: float | None = None,
     ) -> Launched:
         """Give a recorded kernel a pod and start its process; returns once it answers.
 
-        ``cold`` says why no warm pod serves, where the caller knows.
+        ``cold`` says why no warm pod serves, where the caller knows. ``patience`` is for how many
+        seconds it waits for room, where that is less than for others.
 
         On failure the pod is deleted and the record says Failed with reason and sentence; on
         cancellation (the kernel was deleted while it started) both are gone.
@@ -197,12 +226,10 @@ class Launcher:
         """
         hold = Hold(kernel)
         try:
-            async with time_limit(self.start_timeout, self._timed_out):
-                fit = await self._getting.get(hold, template, args, cold=cold)
-                launched = await self._start_in(fit, hold.kernel)
-                if self.cluster.settles_later:
-                    self._see_through(launched, template, args)
-                return launched
+            launched = await self._try_with_room(hold, template, args, cold, patience)
+            if self.cluster.settles_later:
+                self._see_through(launched, template, args)
+            return launched
         except asyncio.CancelledError:
             if hold.kernel.phase is KernelPhase.MOVING:
                 # The server stops; the kernel is not to vanish with it.
@@ -229,6 +256,32 @@ class Launcher:
             raise failure from error
         finally:
             self.progress.wake(kernel.kernel_id)
+
+    async def _try_with_room(
+        self,
+        hold: Hold,
+        template: Template,
+        args: StartArgs,
+        cold: str,
+        patience: float | None,
+    ) -> Launched:
+        """Start the kernel, as often as there may be room for it."""
+        refusal: QuotaFull | None = None
+        while True:
+            if refusal is not None or self._queue.must_wait(hold.kernel):
+                await self._queue.wait(hold, refusal, patience)
+            self._queue.trying(hold)
+            try:
+                async with time_limit(self.start_timeout, self._timed_out):
+                    fit = await self._getting.get(hold, template, args, cold=cold)
+                    return await self._start_in(fit, hold.kernel)
+            except QuotaFull as error:
+                if error.is_hopeless or not self._queue.takes:
+                    raise
+                refusal = error
+                if hold.pod is not None:  # it was claimed, and then refused its size
+                    await self.cluster.delete_pod(hold.pod.name, reason="there is no room for it")
+                    hold.pod = None
 
     async def relaunch(
         self,
@@ -286,7 +339,7 @@ class Launcher:
         except ElasticError as error:
             await self.give_up(kernel.kernel_id, error)
             raise
-        launched = await self.launch(kernel, template, args, cold=cold)
+        launched = await self.launch(kernel, template, args, cold=cold, patience=self.start_timeout)
         if unnoticed:
             return launched
         return replace_launched(launched, await self._count_restart(launched.kernel))

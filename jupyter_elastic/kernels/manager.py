@@ -166,6 +166,8 @@ class ElasticMappingMixin(AdoptionMixin):
                 else os.getcwd()
             )
         km, _, _ = self.pre_start_kernel(kernel.template, {"kernel_id": kernel_id})  # type: ignore[attr-defined]
+        if wait:  # whoever asked hears nothing until it runs
+            km.elastic_patience = self.elastic.settings.start_timeout
         self._register(kernel_id, km, kernel.owner)
         try:
             kernel = await self.elastic.launcher.record(kernel)

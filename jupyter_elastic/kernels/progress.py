@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from itertools import takewhile
 
 from ..cluster.base import Cluster
 from ..model import KernelPhase, Step
@@ -32,6 +33,13 @@ class Progress:
     def add(self, kernel_id: str, name: str, message: str) -> None:
         """One more step, now."""
         self.take(kernel_id, Step(self._clock(), name, message))
+
+    def say(self, kernel_id: str, name: str, message: str) -> None:
+        """The step that goes on: one of this name is the last, and this is what it is now."""
+        steps = self._steps.get(kernel_id)
+        if steps and steps[-1].name == name:
+            steps.pop()
+        self.add(kernel_id, name, message)
 
     def take(self, kernel_id: str, step: Step) -> None:
         """One more step that somebody else has dated, perhaps in whole seconds.
@@ -64,15 +72,20 @@ class Progress:
             waiter.set()
 
     async def follow(self, kernel_id: str) -> AsyncIterator[Step]:
-        """Each step, as it comes, until the kernel runs, failed or is gone."""
-        shown = 0
+        """Each step, as it comes, until the kernel runs, failed or is gone.
+
+        The last one comes again when it says something else now.
+        """
+        shown: tuple[Step, ...] = ()
         while True:
             waiter = self._waiters.setdefault(kernel_id, asyncio.Event())
             kernel = self._cluster.kernels().get(kernel_id)
             steps = self.of(kernel_id)
-            for step in steps[shown:]:
+            pairs = zip(steps, shown, strict=False)
+            known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            for step in steps[known:]:
                 yield step
-            shown = len(steps)
+            shown = steps
             if kernel is None or kernel.phase not in STARTING_PHASES:
                 return
             with contextlib.suppress(asyncio.TimeoutError):

@@ -111,7 +111,8 @@ class ElasticProvisioner(KernelProvisionerBase):
             kernel = service.launcher.kernel(self.kernel_id)
         template = service.template(kernel.template)
         try:
-            launched = await service.launcher.launch(kernel, template, args)
+            patience = getattr(self.parent, "elastic_patience", None)
+            launched = await service.launcher.launch(kernel, template, args, patience=patience)
         except ElasticError:
             if self._lone:  # nobody is there who would look at a Failed kernel
                 await self._end(service)

@@ -94,7 +94,13 @@ class ElasticService:
             find_specs=find_specs if self.cluster.inherits_environment else None,
             log=self.log,
         )
-        self.launcher = Launcher(self.cluster, start_timeout=settings.start_timeout, log=self.log)
+        self.launcher = Launcher(
+            self.cluster,
+            start_timeout=settings.start_timeout,
+            queue_timeout=settings.queue_timeout,
+            queue_per_owner=settings.queue_per_owner,
+            log=self.log,
+        )
         pool = ElasticPool(config=settings.config)
         self.controller = PoolController(
             self.cluster,

@@ -57,7 +57,23 @@ class ElasticKernels(Configurable):
     ).tag(config=True)
 
     start_timeout = Float(
-        120.0, help="Seconds a start may take, cold starts included, before it fails."
+        120.0,
+        help="Seconds a start may take, cold starts included, before it fails. The time that it "
+        "waits for room does not count.",
+    ).tag(config=True)
+
+    queue_timeout = Float(
+        600.0,
+        help="""Seconds a start waits for room when the quota or the machine is full; then it
+        fails. Those who wait get room in turn, one start of each owner after the other. Kernels
+        that move to another pod, and requests to Jupyter's own API, which answers only when the
+        kernel runs, wait `start_timeout` at most. 0: a start without room fails at once.""",
+    ).tag(config=True)
+
+    queue_per_owner = Int(
+        20,
+        help="""Starts of one owner that may wait for room; a further one is refused (429, with
+        `Retry-After`). 0: any number.""",
     ).tag(config=True)
 
     channel_encryption = Enum(

@@ -104,6 +104,20 @@ def test_a_refusal_has_the_figures() -> None:
     assert "768 MiB of memory were asked for, 512 MiB of 1 GiB are free" in refused.value.message
     assert "1 CPU were asked for, 500m of 4 are free" in refused.value.message
     assert refused.value.remedy
+    assert not refused.value.is_hopeless, "others may end"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Resources(cpu=TOTAL.cpu + 1, memory=MIB),
+        Resources(cpu=1, memory=TOTAL.memory + 1),
+    ],
+)
+def test_more_than_everything_is_hopeless(asked: Resources) -> None:
+    with pytest.raises(QuotaFull) as refused:
+        room.make_room(TOTAL, [], asked, evict=True)
+    assert refused.value.is_hopeless
 
 
 DEVICES = (Device("GPU-a", "nvidia-h200"), Device("GPU-b", "nvidia-h200"), Device("GPU-c", "t4"))

@@ -26,6 +26,7 @@ CONFIG = (
         # Its warm pods take room too, and must give it up.
         template("other", pool=2),
     )
+    + "c.ElasticKernels.queue_timeout = 0\n"  # test_queue.py is about waiting
     + f"c.ElasticLocal.memory = '{ROOM * 256}Mi'\nc.ElasticLocal.cpu = '8'\n"
 )
 

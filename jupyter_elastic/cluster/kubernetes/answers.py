@@ -101,8 +101,6 @@ class ApiQuotaFull(errors.QuotaFull):
     used: Mapping[str, str] = {}
     limited: Mapping[str, str] = {}
     lacking: Mapping[str, int] = {}
-    is_hopeless = False
-    """Whether it would have no room even if nothing else were there."""
 
 
 class Unauthorized(errors.Forbidden):

@@ -223,10 +223,12 @@ def _quota(message: str, asked: Target) -> ElasticError | None:
         "insufficient quota" in message
     ):
         what = lacking[1] if lacking else _inner(message)
-        return ApiQuotaFull(
+        none = ApiQuotaFull(
             f"No quota{where} gives room for {what}; the cluster demands one for it.",
             "Ask an administrator for a ResourceQuota that covers it.",
         )
+        none.is_hopeless = True
+        return none
     if must := re.search(r"failed quota: ([^\s:,]+): (must specify .+)", message):
         return errors.InvalidObject(
             f'Quota "{must[1]}"{where} demands what the pod does not have: {must[2]}.',

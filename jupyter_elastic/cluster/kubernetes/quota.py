@@ -29,7 +29,7 @@ COUNTED_WITHIN = 5.0
 """Seconds that the cluster may take to see that a pod which is gone takes no quota any more."""
 GROWS_WITHIN = 60.0
 """Seconds after which a resize that is under way, by its record, was left behind by its server."""
-_WAITING = (KernelPhase.STARTING, KernelPhase.MOVING)
+_WAITING = (KernelPhase.QUEUED, KernelPhase.STARTING, KernelPhase.MOVING)
 
 T = TypeVar("T")
 
@@ -234,6 +234,7 @@ class Quota:
 
     def let_kernels_first(self) -> None:
         """A warm pod takes no room that a kernel waits for. Raises QuotaFull."""
+        room.let_kernels_first(self._seen.kernels.values(), time.time())
         if not self._seen.quotas():
             return
         served = {pod.kernel_id for pod in self._seen.pods.values()}

@@ -49,6 +49,7 @@ def kernel_from_object(obj: CustomObject, default: Resources) -> Kernel:
         deadline=seconds(status.get("deadline")) or promised,
         lone=bool(spec.get("lone")),
         restarts=int(status.get("restarts", 0)),
+        turn=int(status.get("turn") or 0),
         resize=_resize(resize) if resize else None,
         steps=tuple(
             Step(seconds(one.get("time")), str(one.get("name", "")), str(one.get("message", "")))
@@ -103,6 +104,7 @@ def status_of(kernel: Kernel, generation: int) -> dict[str, Any]:
         "actual": kernel.actual.to_json() if kernel.actual else None,
         "deadline": timestamp(kernel.deadline) if kernel.deadline else None,
         "restarts": kernel.restarts,
+        "turn": kernel.turn or None,
         "resize": {
             "state": resize.state,
             "reason": resize.reason[: LONGEST["reason"]],

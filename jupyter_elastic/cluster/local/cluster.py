@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -217,6 +218,8 @@ class LocalCluster(base.Cluster):
 
     async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
         """See :class:`~..base.Cluster`."""
+        if kernel is None:
+            room.let_kernels_first(self._cache.kernels.values(), time.time())
         record, evicted = await self._do(self._ledger.create, template, kernel)
         self._keeper.finish(evicted)
         return record.pod

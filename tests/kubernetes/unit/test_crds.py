@@ -182,6 +182,7 @@ def test_records_fit_whatever_they_hold(phase: KernelPhase) -> None:
         deadline=1_767_225_660.5,
         lone=True,
         restarts=3,
+        turn=7,
         resize=Resize(state="Refused", reason="r" * 5000, message="m" * 50_000, time=1.0),
         steps=tuple(Step(float(i), "n" * 100, "m" * 9000) for i in range(300)),
         sessions=tuple(SessionRef(id=str(i), path="p") for i in range(300)),
