@@ -7,7 +7,9 @@ import { IGpu, IResources, IResourceWish } from './request';
 const PREFIX = 'elastic';
 const FIELDS = [PREFIX, `${PREFIX}-cpu`, `${PREFIX}-memory`, `${PREFIX}-gpu`] as const;
 
-/** What a link asks for. */
+const NO_GPU = '0';
+
+/** What a link asks for; of what is left out, what the template gives by itself. */
 export interface IAsked {
   template: string;
   resources: IResourceWish;
@@ -28,8 +30,8 @@ export function readLink(query: string): IAsked | null {
   if (memory) {
     resources.memory = memory;
   }
-  const wanted = gpu ? readGpu(gpu) : null;
-  if (wanted) {
+  const wanted = gpu ? readGpu(gpu) : undefined;
+  if (wanted !== undefined) {
     resources.gpu = wanted;
   }
   return { template, resources };
@@ -45,9 +47,10 @@ export function writeLink(
   link.searchParams.set(PREFIX, kernel.template);
   link.searchParams.set(`${PREFIX}-cpu`, cpu);
   link.searchParams.set(`${PREFIX}-memory`, memory);
-  if (gpu?.count) {
-    link.searchParams.set(`${PREFIX}-gpu`, `${gpu.count}:${gpu.kind}`);
-  }
+  link.searchParams.set(
+    `${PREFIX}-gpu`,
+    gpu?.count ? `${gpu.count}:${gpu.kind}` : NO_GPU
+  );
   return link.href;
 }
 
@@ -58,7 +61,11 @@ export function withoutLink(url: string): string {
   return link.href;
 }
 
-function readGpu(text: string): IGpu | null {
+/** "2:KIND", or "0" for none; undefined where it is neither. */
+function readGpu(text: string): IGpu | null | undefined {
+  if (text === NO_GPU) {
+    return null;
+  }
   const [, count, kind] = /^(\d+):(.+)$/.exec(text) ?? [];
-  return Number(count) > 0 && kind ? { kind, count: Number(count) } : null;
+  return Number(count) > 0 && kind ? { kind, count: Number(count) } : undefined;
 }

@@ -12,6 +12,15 @@ describe('a link that asks for a kernel', () => {
     expect(readLink(query)).toEqual({ template: 'py', resources });
   });
 
+  it('says as well that no GPU is wanted', () => {
+    const resources = { cpu: '1', memory: '1Gi', gpu: null };
+    const link = writeLink(URL, { template: 'py', resources });
+    expect(readLink(link.slice(link.indexOf('?')))).toEqual({
+      template: 'py',
+      resources
+    });
+  });
+
   it('asks for no more than it says', () => {
     expect(readLink('?elastic=py')).toEqual({ template: 'py', resources: {} });
     expect(readLink('?elastic=py&elastic-gpu=many')).toEqual({

@@ -88,10 +88,13 @@ export function StartForm(props: IStartFormProps): JSX.Element {
     );
   }
   const isAsked = asked?.template === template.name;
-  const last = isAsked ? asked.resources : props.remembered.wish(template.name);
+  const usual = defaults(template.resources);
+  const last = isAsked
+    ? { gpu: usual.gpu, ...asked.resources }
+    : props.remembered.wish(template.name);
   const again = rememberedValue(template.resources, last);
   const isOffered = templates.some(one => one.name === asked?.template);
-  const value = wanted ?? again ?? defaults(template.resources);
+  const value = wanted ?? again ?? usual;
   const badge = warmBadge(template, trans, props.remembered);
   const start = (chosenValue: IResourceValue): void => {
     const resources = toWish(chosenValue);
@@ -176,7 +179,7 @@ export function StartForm(props: IStartFormProps): JSX.Element {
           {isAsked
             ? trans.__(
                 'The link asks for %1. That is not offered; these are the defaults.',
-                showWish(last)
+                showWish(asked.resources)
               )
             : trans.__(
                 'Last time you had %1. That is no longer offered; these are the defaults.',

@@ -248,6 +248,8 @@ test('gives a notebook its resources again when it is opened again', async ({
   await elastic.stopAll();
   expect(await elastic.savedWish(`${tmpPath}/again.ipynb`)).toEqual(wish);
 
+  // Galata opens files by the file browser, whose place the panel has.
+  await page.sidebar.openTab('filebrowser');
   await page.notebook.openByPath(`${tmpPath}/again.ipynb`);
   await page.notebook.activate('again.ipynb');
   await expect(elastic.chip).toContainText('896 MiB');

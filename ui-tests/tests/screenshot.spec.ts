@@ -45,7 +45,6 @@ test('runs the demo notebook, for the screenshot', async ({
   expect(text).toContain('still here: 3,200,000 readings');
 
   if (process.env.UPDATE_SCREENSHOT) {
-    await page.sidebar.close('left');
     const plot = page.locator('.jp-OutputArea-output img').first();
     await plot.scrollIntoViewIfNeeded();
     await expect(

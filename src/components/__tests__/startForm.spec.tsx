@@ -57,6 +57,29 @@ describe('StartForm', () => {
     expect((select as HTMLSelectElement).value).toBe('big');
   });
 
+  it('begins with what a link asks for, the rest as the template has it', () => {
+    const remembered = new Remembered();
+    remembered.noteChoice('big', { cpu: '2', memory: '16Gi' });
+    const asked = { template: 'big', resources: { memory: '32Gi' } };
+    const props = makeProps({ remembered, asked });
+    render(<StartForm {...props} />);
+    expect(screen.getByText('A link asks for this kernel.')).toBeTruthy();
+    expect(props.onStart).not.toHaveBeenCalled();
+    fireEvent.click(start());
+    const resources = { cpu: '4', memory: '32Gi', gpu: { kind: 'a100', count: 1 } };
+    expect(props.onStart).toHaveBeenCalledWith({ template: 'big', resources });
+  });
+
+  it('says what of a link cannot be had, and takes nothing else for it', () => {
+    const lost = { template: 'lost', resources: {} };
+    const { unmount } = render(<StartForm {...makeProps({ asked: lost })} />);
+    expect(screen.getByText(/template "lost", which is not offered/)).toBeTruthy();
+    unmount();
+    const much = { template: 'big', resources: { memory: '900Gi' } };
+    render(<StartForm {...makeProps({ asked: much })} />);
+    expect(screen.getByText(/The link asks for 900 GiB/)).toBeTruthy();
+  });
+
   it('begins with what was chosen last, unless it is offered no more', () => {
     const remembered = new Remembered();
     remembered.noteChoice('py', { cpu: '99', memory: '2Gi' });
