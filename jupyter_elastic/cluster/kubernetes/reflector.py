@@ -26,6 +26,9 @@ SLICE = 0.01
 """Seconds of work before others on the loop get their turn."""
 
 BACKOFF_FIRST, BACKOFF_CAP, RETRY_AFTER_CAP = 0.2, 30.0, 120.0
+SILENT_CAP = 8.0
+"""Seconds between two tries while nobody answers: they cost the API nothing, and once it is back,
+what is shown is old until the next one."""
 STEADY = 5.0
 """A watch that lasted this many seconds was a good one; the next follows at once."""
 
@@ -166,8 +169,9 @@ class Reflector(Generic[T]):
     # -- watch -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        failures = 0
+        failures, silent = 0, False
         while True:
+            was_silent, silent = silent, False
             began, heard, why, wait = time.monotonic(), self._heard, "", 0.0
             expired = False
             try:
@@ -180,6 +184,7 @@ class Reflector(Generic[T]):
             except ElasticError as error:
                 why = str(error)
                 answer = problems.api_error(error)
+                silent = answer is None
                 wait = min((answer and answer.retry_after) or 0.0, RETRY_AFTER_CAP)
                 # It answers and yet does not let us go on from there: try from a new start.
                 self._stale = self._stale or (
@@ -189,13 +194,16 @@ class Reflector(Generic[T]):
                 why = repr(error)
                 self._log.exception("The watch of %s failed", self._path)
             good = time.monotonic() - began >= STEADY or self._heard != heard
-            failures = (0 if good else failures) + (1 if why or not good else 0)
+            # An API that has just come back refuses for a moment what it will allow.
+            failures = 0 if good or (was_silent and not silent) else failures
+            failures += 1 if why or not good else 0
             if expired and failures == 1:
                 continue  # the ordinary end of a long silence
             if why:
                 self._failed(why)
             if failures:
-                backoff = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(failures - 1, 12))
+                cap = SILENT_CAP if silent else BACKOFF_CAP
+                backoff = min(cap, BACKOFF_FIRST * 2.0 ** min(failures - 1, 12))
                 await self._sleep(wait + backoff * (0.5 + self._random()))
 
     async def _watch(self) -> None:

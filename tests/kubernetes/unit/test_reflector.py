@@ -249,10 +249,24 @@ async def test_a_watch_never_gives_up(tmp_path: Path, caplog: pytest.LogCaptureF
         assert it.reflector.relists == 0
         backoff = it.pause.slept[:10]
         assert backoff == sorted(backoff)
-        assert backoff[0] < 1 < 20 < backoff[-1] <= 45
+        assert backoff[0] < 1 < 6 < backoff[-1] <= 12
         interrupted = [one for one in caplog.messages if "interrupted" in one]
         assert len(interrupted) == 1
         assert sum("runs again" in one for one in caplog.messages) == 1
+
+
+async def test_a_refusal_by_an_api_that_has_just_come_back_is_soon_asked_again(
+    tmp_path: Path,
+) -> None:
+    async with kept(tmp_path, a="Pending") as (fake, it):
+        port = fake.port
+        await fake.stop()
+        await until(lambda: len(it.pause.slept) > 8, "many attempts")
+        fake.put("a", phase="Running")
+        fake.next.append(failure(403, "Forbidden", "RBAC: role not found"))
+        await fake.start(port)
+        await until(lambda: it.phases()["a"] == "Running", "the event")
+        assert it.pause.slept[-1] < 1, "the refusal was not the ninth failure"
 
 
 async def test_an_overloaded_api_says_when_to_come_back(tmp_path: Path) -> None:
