@@ -14,6 +14,11 @@ controller``, and three servers' launchers, each in a process of its own.
 6. Hand-over: the leader is killed, and then stopped, when pods of the pool have just been deleted:
    seconds until the first new pod.
 
+7. Outage: the API server is down for a minute in the middle of a burst. How starts end that were
+   asked for meanwhile, and when the pool is full again.
+
+All the while a second template wants as many pods, and no node takes them: how many there are.
+
 At the end each kernel must have exactly one pod, and each pod at most one kernel.
 """
 
@@ -47,7 +52,7 @@ from tests.testcluster.nodes import FAKE_SELECTOR, TOLERATION
 from .kubernetes import Place
 from .stats import figures, table, write
 
-NAME = "crowd"
+NAME, BROKEN = "crowd", "broken"
 SIZE = Resources(cpu=100, memory=64 * MIB)
 SERVERS = CONTROLLERS = 3
 OWN = ("kernels", "kernelpools", "kerneltemplates", "pods", "secrets", "configmaps")
@@ -138,6 +143,7 @@ class Seat:
 
 async def serve(namespace: str, kubeconfig: Path) -> None:
     """Be a server until standard input ends."""
+    logging.getLogger("jupyter_elastic").setLevel(logging.ERROR)  # an outage is told by figures
     hands: dict[str, Hand] = {}
     who = await contestant(namespace, kubeconfig, hands)
     seat = Seat(who)
@@ -340,6 +346,8 @@ class Run:
         for _ in range(CONTROLLERS):
             self.controllers.start()
         self.desk.change(NAME, {"pool": {"size": size}})
+        nowhere = self.desk.pod_options(nodeSelector={"elastic.test/nowhere": "true"})
+        self.desk.offer(BROKEN, pool=size, memory="64Mi", pod=nowhere)
         taken = await self.warm(size)
         self.results["pool"] = {"pods": size, "seconds": taken}
         table("Pool filled (with the start of controllers)", ["pods", "s"], [[size, taken]])
@@ -457,6 +465,31 @@ class Run:
             self.results.setdefault("hand_over", {})[word] = taken
         table("The leader ends: seconds until the first new pod", ["how", "s"], rows)
 
+    async def outage(self, rate: float, seconds: float) -> None:
+        """Step 7."""
+        pool, cluster = self.results["pool"]["pods"], self.desk.kube.cluster
+        assert cluster is not None
+        await self.warm(pool)
+        burst = asyncio.ensure_future(self.starts(int(rate * (seconds + 20)), rate, 1000))
+        await asyncio.sleep(5)
+
+        def down() -> None:
+            with cluster.without("apiserver"):
+                time.sleep(seconds)
+
+        await asyncio.to_thread(down)
+        back = time.monotonic()
+        how = Counter(one["how"] for one in await burst)
+        over = time.monotonic() - back
+        await self.warm(pool)
+        full = time.monotonic() - back
+        self.results["outage"] = {"seconds": seconds, "how": how, "over": over, "full": full}
+        table(
+            f"The API server is down for {seconds:.0f} s, {rate:.0f} starts/s; {dict(how)}",
+            ["after it is back", "s"],
+            [["all starts have ended", over], ["the pool is full", full]],
+        )
+
     def check(self) -> None:
         """Nothing doubled, nothing lost. Raises RuntimeError otherwise."""
         pods = [
@@ -469,7 +502,12 @@ class Run:
         doubled = [name for name, number in taken.items() if number > 1]
         lost = ids - taken.keys()
         self.results["doubled"], self.results["lost"] = len(doubled), len(lost)
-        print(f"\nKernels with two pods: {len(doubled)}; without one: {len(lost)}, of {len(ids)}")
+        self.results["broken"] = sum(
+            one["metadata"]["labels"].get("elastic.jupyter.org/template") == BROKEN
+            for one in self.desk.pods()
+        )
+        print(f"\nPods of the template that no node takes: {self.results['broken']}")
+        print(f"Kernels with two pods: {len(doubled)}; without one: {len(lost)}, of {len(ids)}")
         if doubled or lost:
             raise RuntimeError(f"doubled: {doubled[:5]}, lost: {sorted(lost)[:5]}")
 
@@ -504,6 +542,7 @@ async def measure(arguments: argparse.Namespace, desk: Desk, results: dict[str, 
             await run.warm(arguments.pool)
             await run.sustained(arguments.rate, arguments.sustained)
             await run.handed()
+            await run.outage(arguments.rate, arguments.outage)
             run.check()
         finally:
             run.controllers.close()
@@ -519,6 +558,7 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=60, help="seconds")
     parser.add_argument("--rate", type=float, default=5, help="sustained starts per second")
     parser.add_argument("--sustained", type=float, default=90, help="seconds")
+    parser.add_argument("--outage", type=float, default=60, help="seconds")
     parser.add_argument("--out", help="also write the JSON to this file")
     parser.add_argument("--server", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
