@@ -44,6 +44,9 @@ from .settling import Settling
 from .startargs import StartArgs
 from .together import time_limit
 
+OUT_OF_MEMORY = "OutOfMemory"
+"""Why a kernel ended and came back in place, in the agent's words."""
+
 _TIMING = logging.getLogger("jupyter_elastic.timing")
 """One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
 
@@ -526,6 +529,7 @@ class Launcher:
             lambda k: replace(k, resize=begun, steps=without_warnings(k.steps)),
         )
         before = kernel.resources
+        had = kernel.actual or before
         try:
             pod = await self._resize_pod(kernel_id, resources)
         except Superseded:
@@ -540,7 +544,10 @@ class Launcher:
             # What somebody wrote over what was written is a wish of its own.
             later = written and kernel.resources != before
             wanted = kernel.resources if later else resources
-            return replace(kernel, resources=wanted, actual=pod.resources, resize=done)
+            kernel = replace(kernel, resources=wanted, actual=pod.resources, resize=done)
+            if kernel.reason == OUT_OF_MEMORY and resources.memory > had.memory:
+                kernel = replace(kernel, reason="", message="")  # it has what it lacked
+            return kernel
 
         return await self.records.update(kernel_id, finished)
 

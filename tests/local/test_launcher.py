@@ -241,3 +241,22 @@ def test_a_resize_that_another_has_overtaken_leaves_the_later_one_alone(
         assert launcher.kernel(kernel.kernel_id).resize == later
 
     overtaken.run(story)
+
+
+def test_more_memory_ends_the_notice_of_having_run_out_of_it(world: LocalWorld) -> None:
+    async def story(cluster: Cluster) -> None:
+        launcher = Launcher(cluster)
+        kernel = (
+            await launcher.launch(await launcher.record(world.kernel()), world.template(), args())
+        ).kernel
+        told = replace(kernel, reason="OutOfMemory", message="It needed more.")
+        await cluster.update_kernel(
+            replace(told, version=launcher.kernel(kernel.kernel_id).version)
+        )
+        size = kernel.resources
+        same = await launcher.resize(kernel.kernel_id, replace(size, cpu=size.cpu + 100))
+        assert (same.reason, same.message) == ("OutOfMemory", "It needed more.")
+        more = await launcher.resize(kernel.kernel_id, replace(size, memory=2 * size.memory))
+        assert (more.reason, more.message) == ("", "")
+
+    world.run(story)
