@@ -281,9 +281,10 @@ async def test_an_overloaded_api_says_when_to_come_back(tmp_path: Path) -> None:
 async def test_a_permission_that_is_taken_away_and_given_back(tmp_path: Path) -> None:
     async with kept(tmp_path, a="Running") as (fake, it):
         message = 'User "me" cannot watch resource "pods" in API group "" in the namespace "team"'
-        fake.next.extend([failure(403, "Forbidden", message)] * 6)
+        fake.next.extend([failure(403, "Forbidden", message)] * 10_000)
         fake.end_watches()
         await until(lambda: "may not watch pods" in it.reflector.last_error, "the error")
+        fake.next.clear()
         fake.put("b")
         await until(lambda: "b" in it.reflector.items, "the event")
         assert it.told == ["a ->Running", "b ->"]
