@@ -27,7 +27,7 @@ from .settling import Settling
 from .startargs import StartArgs, start_fields
 from .together import both
 
-_TIMING = logging.getLogger("jupyter_elastic.timing")
+TIMING = logging.getLogger("jupyter_elastic.timing")
 """One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
 
 CLAIM_ATTEMPTS = 3
@@ -113,7 +113,7 @@ class Getting:
         for attempt in itertools.count():
             hold.pod, start = await self._get_pod(hold, template, cold, until)
             pod = hold.pod
-            _TIMING.debug("%s claimed", hold.kernel.kernel_id)
+            TIMING.debug("%s claimed", hold.kernel.kernel_id)
             try:
                 fields = start_fields(self._cluster, pod, hold.kernel, template, args)
                 return await self._make_ready(pod, start, hold, args, fields)

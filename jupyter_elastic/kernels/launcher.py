@@ -36,7 +36,7 @@ from ..errors import (
 )
 from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, Resize, Step, Template
 from ..resources import Resources
-from .getting import Fit, Getting, Hold
+from .getting import TIMING, Fit, Getting, Hold
 from .progress import STARTING_PHASES, Progress
 from .queue import Queue
 from .records import WRITE_ATTEMPTS, Edit, NotMine, Records, jitter
@@ -46,9 +46,6 @@ from .together import time_limit
 
 OUT_OF_MEMORY = "OutOfMemory"
 """Why a kernel ended and came back in place, in the agent's words."""
-
-_TIMING = logging.getLogger("jupyter_elastic.timing")
-"""One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
 
 
 class Launched(msgspec.Struct, frozen=True):
@@ -139,13 +136,13 @@ class Launcher:
             deadline=now + self.start_timeout,
             steps=steps,
         )
-        _TIMING.debug("%s begun", kernel.kernel_id)
+        TIMING.debug("%s begun", kernel.kernel_id)
         try:
             kernel = await self.cluster.create_kernel(kernel)
         except ElasticError:
             self.progress.forget(kernel.kernel_id)
             raise
-        _TIMING.debug("%s recorded", kernel.kernel_id)
+        TIMING.debug("%s recorded", kernel.kernel_id)
         return kernel
 
     async def recover(self, kernel: Kernel) -> bool:
@@ -363,13 +360,13 @@ class Launcher:
 
     async def _start_in(self, fit: Fit, kernel: Kernel) -> Launched:
         pod, agent, fields = fit
-        _TIMING.debug("%s sized", kernel.kernel_id)
+        TIMING.debug("%s sized", kernel.kernel_id)
         unlisten = agent.on_event(partial(self._take_warning, kernel.kernel_id))
         try:
             reply = await agent.call(protocol.START, timeout=self.start_timeout, **fields)
         finally:
             unlisten()
-        _TIMING.debug("%s answered", kernel.kernel_id)
+        TIMING.debug("%s answered", kernel.kernel_id)
         for warning in pod.warnings:
             self.progress.add(kernel.kernel_id, "warning", warning)
         self.progress.add(
@@ -393,7 +390,7 @@ class Launcher:
             kernel = running(kernel)
         else:
             kernel = await self.records.update_mine(kernel, running)
-        _TIMING.debug("%s running", kernel.kernel_id)
+        TIMING.debug("%s running", kernel.kernel_id)
         return Launched(kernel, pod, await self.cluster.reach(pod, reply["connection"]))
 
     def _take_warning(self, kernel_id: str, event: Mapping[str, Any]) -> None:

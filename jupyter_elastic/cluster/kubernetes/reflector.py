@@ -27,8 +27,9 @@ SLICE = 0.01
 
 BACKOFF_FIRST, BACKOFF_CAP, RETRY_AFTER_CAP = 0.2, 30.0, 120.0
 SILENT_CAP = 8.0
-"""Seconds between two tries while nobody answers: they cost the API nothing, and once it is back,
-what is shown is old until the next one."""
+"""Seconds between two tries while nobody answers, on average.
+
+They cost the API nothing, and once it is back, what is shown is old until the next one."""
 STEADY = 5.0
 """A watch that lasted this many seconds was a good one; the next follows at once."""
 
