@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from traitlets.config import Config
@@ -63,16 +64,16 @@ def make_service(
         ElasticKernels(config=config),
         ElasticLocal(config=config),
         ElasticKubernetes(config=config),
-        find_specs=find_specs or installed_specs,
+        find_specs=find_specs or partial(installed_specs, config),
         log=log,
     )
 
 
-def installed_specs() -> Mapping[str, Any]:
-    """Kernelspecs that jupyter_client finds on this machine."""
+def installed_specs(config: Config) -> Mapping[str, Any]:
+    """Kernelspecs that jupyter_client finds on this machine and that may be used by ``config``."""
     from jupyter_client.kernelspec import KernelSpecManager
 
-    specs: Mapping[str, Any] = KernelSpecManager().get_all_specs()
+    specs: Mapping[str, Any] = KernelSpecManager(config=config).get_all_specs()
     return specs
 
 
