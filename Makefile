@@ -27,7 +27,8 @@ ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Tests must not see the developer's own Jupyter and IPython configuration.
 PYTEST := env -u JUPYTER_CONFIG_DIR -u JUPYTER_DATA_DIR -u IPYTHONDIR
 
-PHASES := frontend lint layers test-unit test-lowest test-wheel test-ui
+# Most tests wait for most of their time, so two lanes of them run at once; browsers run alone.
+PHASES := frontend lint layers test-wheel test-kubernetes+test-unit,test-lowest leftovers test-ui
 
 FRONTEND_SOURCES := $(wildcard package.json yarn.lock tsconfig*.json install.json) \
   $(shell find src style schema -type f -not -path '*/__tests__/*' 2>/dev/null)
@@ -84,8 +85,14 @@ format: $(VENV)/.dev node_modules/.installed ## Let ruff and prettier rewrite wh
 	$(JLPM) run lint
 
 .PHONY: test-unit
-test-unit: $(VENV)/.dev $(LABEXT) | $(REPORTS) ## All Python tests, newest versions (TESTS="tests/agent -k oom")
-	$(PYTEST) $(BIN)/python -m pytest --junitxml=$(REPORTS)/test-unit.xml $(TESTS)
+test-unit: $(VENV)/.dev $(LABEXT) | $(REPORTS) ## Python tests, newest versions (TESTS="tests/agent -k oom")
+	$(PYTEST) $(BIN)/python -m pytest --junitxml=$(REPORTS)/test-unit.xml \
+	  $(if $(TESTS),$(TESTS),--ignore=tests/kubernetes)
+
+.PHONY: test-kubernetes
+test-kubernetes: $(VENV)/.dev $(LABEXT) | $(REPORTS) ## Those on a real Kubernetes, which they start (as root)
+	$(PYTEST) $(BIN)/python -m pytest --junitxml=$(REPORTS)/test-kubernetes.xml \
+	  $(if $(TESTS),$(TESTS),tests/kubernetes)
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed $(LABEXT) | $(REPORTS) ## The same with the lowest versions that pyproject.toml allows
@@ -105,6 +112,10 @@ test-ui: $(VENV)/.dev $(LABEXT) ui-tests/node_modules/.installed | $(REPORTS) ##
 	cd ui-tests; \
 	PLAYWRIGHT_JUNIT_OUTPUT_NAME="$(CURDIR)/$(REPORTS)/test-ui.xml" CHROMIUM="$(CHROMIUM)" \
 	$(JLPM) playwright test --reporter=list,junit $(TESTS)
+
+.PHONY: leftovers
+leftovers: $(VENV)/.dev ## List what runs in pods of local clusters; on CI nothing may
+	$(BIN)/python -m tests.leftovers
 
 .PHONY: cluster-build
 cluster-build: $(VENV)/.dev ## Build the Kubernetes of tests/kubernetes (7 min; once per version)

@@ -1,23 +1,33 @@
-"""Run make targets one after the other and close with what they counted.
+"""Run make targets and close with what they counted.
+
+One after the other, except where lanes are given: ``a,b+c`` runs ``a`` and then ``b`` beside ``c``.
+What phases of a lane print comes when they end. They know from ``BESIDE`` that they are not alone.
 
 A failing phase does not stop the ones after it: one run tells all that is wrong. Counts come
 from the reports that the test runners write (JUnit XML of pytest and Playwright, JSON of jest);
 a phase without a test runner counts as one check. The last line is ``total: N passed, N failed,
 N skipped``.
 
-usage: phases.py --make MAKE --reports DIRECTORY TARGET...
+usage: phases.py --make MAKE --reports DIRECTORY TARGET[,TARGET...][+TARGET...]...
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
+
+BESIDE = "JUPYTER_ELASTIC_TESTS_BESIDE"
+"""Set for a phase while others run on the same machine."""
 
 
 class Counts(NamedTuple):
@@ -75,20 +85,50 @@ def read_counts(reports: Path, name: str, ok: bool) -> tuple[Counts, str]:
     return Counts(passed=int(ok), failed=int(not ok)), ""
 
 
-def run_phase(make: list[str], reports: Path, name: str) -> Phase:
-    """Run one target; its output goes where ours goes."""
+def run_phase(make: list[str], reports: Path, name: str, *, beside: bool = False) -> Phase:
+    """Run one target; its output goes where ours goes, ``beside`` others in one piece."""
     for old in reports.glob(f"{name}.*"):
         old.unlink()
-    print(f"\n=== {name}", flush=True)
+    say(f"\n=== {name}{' (shown at its end)' if beside else ''}")
     begin = time.monotonic()
-    status = subprocess.run(
-        [*make, "--no-print-directory", name], stdin=subprocess.DEVNULL
-    ).returncode
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((reports / f"{name}.log").open("wb")) if beside else None
+        status = subprocess.run(
+            [*make, "--no-print-directory", name],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log and subprocess.STDOUT,
+            env=os.environ | ({BESIDE: "1"} if beside else {}),
+        ).returncode
     seconds = time.monotonic() - begin
     ok = status == 0
-    print(f"=== {name}: {'ok' if ok else f'FAILED ({status})'} in {seconds:.0f} s", flush=True)
+    end = f"=== {name}: {'ok' if ok else f'FAILED ({status})'} in {seconds:.0f} s"
+    shown = (reports / f"{name}.log").read_text(errors="replace") if beside else ""
+    say(f"\n=== {name}\n{shown}{end}" if beside else end)
     counts, note = read_counts(reports, name, ok)
     return Phase(name, ok, seconds, counts, note)
+
+
+def run_lane(make: list[str], reports: Path, lane: str, *, beside: bool) -> list[Phase]:
+    """Run the targets of one lane, one after the other."""
+    return [run_phase(make, reports, name, beside=beside) for name in lane.split(",")]
+
+
+def run_lanes(make: list[str], reports: Path, lanes: list[str]) -> list[Phase]:
+    """Run lanes at once; the phases in the order in which they were given."""
+    beside = len(lanes) > 1
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(run_lane, make, reports, lane, beside=beside) for lane in lanes]
+        return [phase for lane in running for phase in lane.result()]
+
+
+def say(text: str) -> None:
+    """Print it in one piece, whoever else prints."""
+    with _saying:
+        print(text, flush=True)
+
+
+_saying = threading.Lock()
 
 
 def main() -> int:
@@ -99,11 +139,16 @@ def main() -> int:
     parser.add_argument("targets", nargs="+")
     options = parser.parse_args()
     options.reports.mkdir(parents=True, exist_ok=True)
-    done = [run_phase(options.make.split(), options.reports, name) for name in options.targets]
+    make = options.make.split()
+    done = [
+        phase
+        for lanes in options.targets
+        for phase in run_lanes(make, options.reports, lanes.split("+"))
+    ]
     print("\n=== summary")
     for phase in done:
         state = f"{'ok' if phase.ok else 'FAILED':6} {phase.seconds:5.0f} s"
-        print(f"{phase.name:12} {state}  {phase.counts}  {phase.note}".rstrip())
+        print(f"{phase.name:15} {state}  {phase.counts}  {phase.note}".rstrip())
     counts = [phase.counts for phase in done]
     total = Counts(*(sum(each[field] for each in counts) for field in range(3)))
     print(f"total: {total}")

@@ -8,19 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .leftovers import RUN_MARKER, Leftovers
+from .leftovers import BESIDE, RUN_MARKER, Leftovers, owns_machine
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
-
-LEFTOVER_GRACE = 10.0
-"""Seconds that pods deleted by the last test may still need to vanish."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,12 +40,9 @@ def no_leftovers() -> Iterator[None]:
     """
     run = uuid.uuid4().hex
     os.environ[RUN_MARKER] = run
-    leftovers = Leftovers(run, strict=os.environ.get("CI") == "true")
+    leftovers = Leftovers(run, strict=owns_machine() and not os.environ.get(BESIDE))
     yield
-    deadline = time.monotonic() + LEFTOVER_GRACE
-    while (found := leftovers.find()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    if found:
+    if found := leftovers.remaining():
         leftovers.end()
         pytest.fail("left over by the tests:\n" + "\n".join(found), pytrace=False)
 

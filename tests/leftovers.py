@@ -2,7 +2,8 @@
 
 Processes are known by their environment. Every pod's carry ``JUPYTER_ELASTIC_POD``; those of
 this test run carry ``RUN_MARKER`` as well. On a machine of our own (CI) every pod that was not
-there before counts; elsewhere others may be at work too, and only marked ones do.
+there before counts; elsewhere others may be at work too, and only marked ones do. Where runs share
+a machine of our own, ``python -m tests.leftovers`` looks for the others after all of them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 RUN_MARKER = "JUPYTER_ELASTIC_TEST_RUN"
+BESIDE = "JUPYTER_ELASTIC_TESTS_BESIDE"
+"""Set by scripts/phases.py for a run that has the machine together with others."""
+GRACE = 10.0
+"""Seconds that pods deleted by the last test may still need to vanish."""
 POD_MARKER = "JUPYTER_ELASTIC_POD"
 CGROUP_PARENT = "jupyter-elastic"
 
@@ -93,6 +100,13 @@ class Leftovers:
         new = pod_cgroups() - self._cgroups_before
         return sorted(group for group in new if self.strict or group.name in self._pods_seen)
 
+    def remaining(self) -> list[str]:
+        """What is still left after a while; see :meth:`find`."""
+        deadline = time.monotonic() + GRACE
+        while (found := self.find()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return found
+
     def find(self) -> list[str]:
         """One line for each thing that is left."""
         processes = self._processes()
@@ -129,3 +143,24 @@ def _signal(pids: set[int], signum: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signum)
+
+
+def owns_machine() -> bool:
+    """Whether nobody else has anything to do here."""
+    return os.environ.get("CI") == "true"
+
+
+def main() -> int:
+    """List all that runs in pods; 1 when nobody but tests can have left it."""
+    deadline = time.monotonic() + GRACE
+    while (found := pod_processes()) and owns_machine() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid, environment in found.items():
+        print(f"process {pid} of {environment[POD_MARKER]}: {_command(pid)}")
+    if not found:
+        print("Nothing runs in any pod.")
+    return 1 if found and owns_machine() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

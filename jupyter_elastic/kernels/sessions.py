@@ -201,7 +201,13 @@ class ElasticSessionMixin:
         if service is None or kernel_id not in service.cluster.kernels():
             return
 
+        before = _writes.get(kernel_id)
+
         async def write() -> None:
+            # In the order of the changes: one that is written again after a conflict must not
+            # overwrite a later one.
+            if before is not None:
+                await asyncio.wait([before])
             try:
                 await service.launcher.update(kernel_id, change)
             except ElasticError as error:
@@ -209,8 +215,13 @@ class ElasticSessionMixin:
 
         # Not awaited: the client must not wait for a record that only another server reads.
         task = asyncio.ensure_future(write())
-        _background.add(task)
-        task.add_done_callback(_background.discard)
+        _writes[kernel_id] = task
+
+        def done(_: asyncio.Future[None]) -> None:
+            if _writes.get(kernel_id) is task:
+                del _writes[kernel_id]
+
+        task.add_done_callback(done)
 
     async def restore_sessions(self, kernel: Kernel) -> None:
         """Show the sessions that an adopted kernel was recorded with, under their ids."""
@@ -232,4 +243,5 @@ class ElasticSessionMixin:
 _restoring: ContextVar[bool] = ContextVar("elastic_restoring", default=False)
 """Set while adoption itself writes sessions; it must not wait for itself."""
 
-_background: set[asyncio.Future[None]] = set()
+_writes: dict[str, asyncio.Future[None]] = {}
+"""The last write to each kernel's record that has not ended."""

@@ -70,3 +70,26 @@ def test_a_report_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:
     status, lines = run_phases(tmp_path, "stale:\n\t@true\n", "stale")
     assert status == 0
     assert lines[-1] == "total: 1 passed, 0 failed, 0 skipped"
+
+
+def test_lanes_run_at_once_and_each_phase_is_told_in_one_piece(tmp_path: Path) -> None:
+    # Each of the two ends only when it has seen the other one.
+    meet = "for i in $$(seq 500); do [ -e {other} ] && break; sleep 0.05; done; [ -e {other} ]"
+    recipe = "{name}:\n\t@touch {name}; echo one of {name}; " + meet + "; echo two of {name}\n"
+    makefile = (
+        recipe.format(name="left", other="right")
+        + recipe.format(name="right", other="left")
+        + "bad:\n\t@echo $$JUPYTER_ELASTIC_TESTS_BESIDE others; false\n"
+        + "last:\n\t@echo alone$$JUPYTER_ELASTIC_TESTS_BESIDE\n"
+    )
+    status, lines = run_phases(tmp_path, makefile, "left,bad+right", "last")
+    assert status == 1
+    for name in ("left", "right"):
+        first = lines.index(f"one of {name}")
+        assert lines[first - 1] == f"=== {name}"
+        assert lines[first + 1] == f"two of {name}"
+        assert lines[first + 2].startswith(f"=== {name}: ok in ")
+    assert "1 others" in lines
+    assert "alone" in lines
+    assert [line.split()[0] for line in lines[-5:-1]] == ["left", "bad", "right", "last"]
+    assert lines[-1] == "total: 3 passed, 1 failed, 0 skipped"
