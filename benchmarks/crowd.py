@@ -566,7 +566,7 @@ def main() -> None:
         asyncio.run(serve(arguments.server[0], Path(arguments.server[1])))
         return
     results: dict[str, Any] = {"kernels": arguments.kernels, "pool": arguments.pool}
-    with place(1 + (arguments.kernels + 2 * arguments.pool) // 900) as desk:
+    with place(2 + (arguments.kernels + 2 * arguments.pool) // 600) as desk:
         asyncio.run(measure(arguments, desk, results))
     write("crowd", results, arguments.out)
 
