@@ -28,7 +28,7 @@ ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 PYTEST := env -u JUPYTER_CONFIG_DIR -u JUPYTER_DATA_DIR -u IPYTHONDIR
 
 # Most tests wait for most of their time, so two lanes of them run at once; browsers run alone.
-PHASES := frontend lint layers test-wheel test-kubernetes+test-unit,test-lowest leftovers test-ui
+PHASES := frontend lint layers test-wheel test-kubernetes+test-unit,test-lowest test-ui
 
 FRONTEND_SOURCES := $(wildcard package.json yarn.lock tsconfig*.json install.json) \
   $(shell find src style schema -type f -not -path '*/__tests__/*' 2>/dev/null)
@@ -112,10 +112,6 @@ test-ui: $(VENV)/.dev $(LABEXT) ui-tests/node_modules/.installed | $(REPORTS) ##
 	cd ui-tests; \
 	PLAYWRIGHT_JUNIT_OUTPUT_NAME="$(CURDIR)/$(REPORTS)/test-ui.xml" CHROMIUM="$(CHROMIUM)" \
 	$(JLPM) playwright test --reporter=list,junit $(TESTS)
-
-.PHONY: leftovers
-leftovers: $(VENV)/.dev ## List what runs in pods of local clusters; on CI nothing may
-	$(BIN)/python -m tests.leftovers
 
 .PHONY: cluster-build
 cluster-build: $(VENV)/.dev ## Build the Kubernetes of tests/kubernetes (7 min; once per version)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -21,6 +22,9 @@ from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+PATIENCE = 120.0
+"""Seconds for an answer, the time included that requests wait for each other in this client."""
 
 
 class Server:
@@ -51,7 +55,8 @@ class Server:
             headers={**self.headers, "Content-Type": "application/json"},
             body=None if body is None else json.dumps(body),
             allow_nonstandard_methods=True,
-            request_timeout=120,
+            connect_timeout=PATIENCE,
+            request_timeout=PATIENCE,
         )
         try:
             response = await self._client.fetch(request)
@@ -64,7 +69,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signum)
         try:
-            await asyncio.to_thread(self.process.wait, 30)
+            await asyncio.to_thread(self.process.wait, 60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             await asyncio.to_thread(self.process.wait)
@@ -73,7 +78,10 @@ class Server:
         """Open the kernel's websocket."""
         session = uuid.uuid4().hex
         url = f"ws{self.url[4:]}/api/kernels/{kernel_id}/channels?session_id={session}"
-        socket_ = await websocket_connect(HTTPRequest(url, headers=self.headers))
+        request = HTTPRequest(
+            url, headers=self.headers, connect_timeout=PATIENCE, request_timeout=PATIENCE
+        )
+        socket_ = await websocket_connect(request)
         return Channel(socket_, session)
 
 
@@ -100,14 +108,20 @@ class Channel:
         self.session = session
 
     async def execute(self, code: str, timeout: float = 60) -> str:
-        """Run ``code``; returns the text of its result once that has come (not the idle)."""
+        """Run ``code``; returns the text of its result once that has come (not the idle).
+
+        What comes right after a cell that failed a kernel may abort: it is sent again.
+        """
         message_id = self.send(code)
 
         async def result() -> str:
+            nonlocal message_id
             while True:
                 message = await self.receive()
                 if message.get("parent_header", {}).get("msg_id") != message_id:
                     continue
+                if message["content"].get("status") == "aborted":
+                    message_id = self.send(code)
                 if message["msg_type"] == "execute_result":
                     return str(message["content"]["data"]["text/plain"])
                 if message["msg_type"] == "error":
@@ -169,10 +183,16 @@ class Channel:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that is free now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """A TCP port on loopback that is free now, and that the system gives to nobody by itself.
+
+    Else a connection that somebody opens could have it before it is listened on.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(lowest, 20_000))
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
@@ -242,7 +262,7 @@ async def server(config: str = "", **environment: str) -> AsyncIterator[Server]:
 
 
 async def _answering(running: Server, path: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and running.process.poll() is None:
         try:
             await running.request("GET", path)
@@ -253,7 +273,7 @@ async def _answering(running: Server, path: str) -> None:
     raise RuntimeError(f"the server did not come up:\n{running.log.read_text()[-4000:]}")
 
 
-async def until_warm(running: Server, template: str, count: int = 1, timeout: float = 60) -> None:
+async def until_warm(running: Server, template: str, count: int = 1, timeout: float = 120) -> None:
     """Wait until ``count`` pods of ``template`` are warm."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

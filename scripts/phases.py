@@ -1,7 +1,7 @@
 """Run make targets and close with what they counted.
 
 One after the other, except where lanes are given: ``a,b+c`` runs ``a`` and then ``b`` beside ``c``.
-What phases of a lane print comes when they end. They know from ``BESIDE`` that they are not alone.
+What phases of a lane print comes when they end.
 
 A failing phase does not stop the ones after it: one run tells all that is wrong. Counts come
 from the reports that the test runners write (JUnit XML of pytest and Playwright, JSON of jest);
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -25,9 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
-
-BESIDE = "JUPYTER_ELASTIC_TESTS_BESIDE"
-"""Set for a phase while others run on the same machine."""
 
 
 class Counts(NamedTuple):
@@ -98,7 +94,6 @@ def run_phase(make: list[str], reports: Path, name: str, *, beside: bool = False
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log and subprocess.STDOUT,
-            env=os.environ | ({BESIDE: "1"} if beside else {}),
         ).returncode
     seconds = time.monotonic() - begin
     ok = status == 0

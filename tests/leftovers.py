@@ -2,25 +2,22 @@
 
 Processes are known by their environment. Every pod's carry ``JUPYTER_ELASTIC_POD``; those of
 this test run carry ``RUN_MARKER`` as well. On a machine of our own (CI) every pod that was not
-there before counts; elsewhere others may be at work too, and only marked ones do. Where runs share
-a machine of our own, ``python -m tests.leftovers`` looks for the others after all of them.
+there before counts; elsewhere others may be at work too, and only marked ones do. Two runs may
+share such a machine: what carries no marker may be either's, and the one that ends last counts it.
+Pods of a Kubernetes have process ids of their own, and end with their namespace.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
-import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 RUN_MARKER = "JUPYTER_ELASTIC_TEST_RUN"
-BESIDE = "JUPYTER_ELASTIC_TESTS_BESIDE"
-"""Set by scripts/phases.py for a run that has the machine together with others."""
-GRACE = 10.0
-"""Seconds that pods deleted by the last test may still need to vanish."""
 POD_MARKER = "JUPYTER_ELASTIC_POD"
 CGROUP_PARENT = "jupyter-elastic"
 
@@ -48,9 +45,43 @@ def _pids() -> list[int]:
 
 
 def pod_processes() -> dict[int, dict[str, str]]:
-    """Process id and environment of everything that runs in a pod."""
+    """Process id and environment of everything that runs in a pod of this machine."""
     found = ((pid, _environment(pid)) for pid in _pids() if pid != os.getpid())
-    return {pid: environment for pid, environment in found if environment.get(POD_MARKER)}
+    here = _numbering("self")
+    return {
+        pid: environment
+        for pid, environment in found
+        if environment.get(POD_MARKER) and _numbering(pid) == here
+    }
+
+
+def _numbering(pid: int | str) -> str:
+    """The namespace of a process's id; empty when it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
+RUNS = Path(tempfile.gettempdir()) / "jupyter-elastic-test-runs"
+
+
+@contextlib.contextmanager
+def announced(place: Path = RUNS) -> Iterator[Callable[[], bool]]:
+    """Be known to other test runs on this machine; gives whether there is no other now."""
+    with place.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+        def alone() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            finally:
+                fcntl.flock(file, fcntl.LOCK_SH)
+            return True
+
+        yield alone
 
 
 def pod_cgroups() -> set[Path]:
@@ -76,36 +107,31 @@ class Leftovers:
     run
         The value of ``RUN_MARKER`` in the environment of everything the run starts.
     strict
-        Nobody else uses the machine: count also what carries no marker.
+        Whether nobody else uses the machine now: then what carries no marker counts as well.
     """
 
-    def __init__(self, run: str, *, strict: bool) -> None:
+    def __init__(self, run: str, *, strict: Callable[[], bool]) -> None:
         self.run = run
-        self.strict = strict
+        self._strict = strict
         self._processes_before = set(pod_processes())
         self._cgroups_before = pod_cgroups()
         self._pods_seen: set[str] = set()
 
     def _processes(self) -> dict[int, str]:
         """Process id and pod of what is left."""
+        strict = self._strict()
         return {
             pid: environment[POD_MARKER]
             for pid, environment in pod_processes().items()
             if environment.get(RUN_MARKER) == self.run
-            or (self.strict and pid not in self._processes_before)
+            or (strict and pid not in self._processes_before)
         }
 
     def _cgroups(self) -> list[Path]:
         """Groups of this run's pods; when strict, all that are new."""
         new = pod_cgroups() - self._cgroups_before
-        return sorted(group for group in new if self.strict or group.name in self._pods_seen)
-
-    def remaining(self) -> list[str]:
-        """What is still left after a while; see :meth:`find`."""
-        deadline = time.monotonic() + GRACE
-        while (found := self.find()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return found
+        strict = self._strict()
+        return sorted(group for group in new if strict or group.name in self._pods_seen)
 
     def find(self) -> list[str]:
         """One line for each thing that is left."""
@@ -126,8 +152,10 @@ class Leftovers:
                 group.rmdir()
 
 
-def kill_at_once(find: Callable[[], list[int]]) -> None:
+def kill_at_once(find: Callable[[], list[int]]) -> set[int]:
     """SIGKILL to all that ``find`` finds, at one moment: none sees another one die.
+
+    Returns them.
 
     A process may be forked while one looks (a pod makes its next spare when it likes). So all are
     stopped first, and looked for again until there is no new one.
@@ -137,30 +165,10 @@ def kill_at_once(find: Callable[[], list[int]]) -> None:
         _signal(new, signal.SIGSTOP)
         stopped |= new
     _signal(stopped, signal.SIGKILL)
+    return stopped
 
 
 def _signal(pids: set[int], signum: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signum)
-
-
-def owns_machine() -> bool:
-    """Whether nobody else has anything to do here."""
-    return os.environ.get("CI") == "true"
-
-
-def main() -> int:
-    """List all that runs in pods; 1 when nobody but tests can have left it."""
-    deadline = time.monotonic() + GRACE
-    while (found := pod_processes()) and owns_machine() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for pid, environment in found.items():
-        print(f"process {pid} of {environment[POD_MARKER]}: {_command(pid)}")
-    if not found:
-        print("Nothing runs in any pod.")
-    return 1 if found and owns_machine() else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

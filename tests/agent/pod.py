@@ -30,7 +30,7 @@ class AgentError(Exception):
         self.message = reply["message"]
 
 
-def until(condition: Callable[[], Any], what: str = "condition", timeout: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], what: str = "condition", timeout: float = 60.0) -> Any:
     """Wait for something that must come true."""
     end = time.monotonic() + timeout
     while True:
@@ -112,7 +112,7 @@ class Pod:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(10)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -137,7 +137,7 @@ class Pod:
                 raise AssertionError(f"the agent ended: {self.log.read_text()[-3000:]}")
             return None
 
-        found: dict[str, Any] = until(there, f"phase {phase}", 40)
+        found: dict[str, Any] = until(there, f"phase {phase}")
         return found
 
     # -- control ---------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Pod:
         message: dict[str, Any] = json.loads(self.socket.recv())
         return message
 
-    def call(self, op: str, timeout: float = 30.0, **fields: Any) -> dict[str, Any]:
+    def call(self, op: str, timeout: float = 60.0, **fields: Any) -> dict[str, Any]:
         request = uuid.uuid4().hex
         self.socket.send(json.dumps({"v": 1, "id": request, "op": op, **fields}).encode())
         end = time.monotonic() + timeout
@@ -184,7 +184,7 @@ class Pod:
                     raise AgentError(message)
                 return message
 
-    def event(self, name: str, timeout: float = 20.0) -> dict[str, Any]:
+    def event(self, name: str, timeout: float = 60.0) -> dict[str, Any]:
         """The next event of this name; earlier ones are dropped."""
         end = time.monotonic() + timeout
         while True:
@@ -236,7 +236,7 @@ class Client:
         self.kernel: Any = BlockingKernelClient()
         self.kernel.load_connection_info(connection)  # type: ignore[arg-type]
         self.kernel.start_channels()
-        self.kernel.wait_for_ready(timeout=30)
+        self.kernel.wait_for_ready(timeout=60)
 
     def __enter__(self) -> Client:
         return self
@@ -248,7 +248,7 @@ class Client:
         self.kernel.stop_channels()
         self.kernel.context.destroy(0)
 
-    def run(self, code: str, timeout: float = 30.0, answer: str | None = None) -> str:
+    def run(self, code: str, timeout: float = 60.0, answer: str | None = None) -> str:
         """Run a cell; return what it printed and its result as text. Errors are raised."""
         parts: list[str] = []
 

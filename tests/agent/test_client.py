@@ -44,7 +44,7 @@ def test_it_waits_until_the_process_ends(program: subprocess.Popen[bytes]) -> No
         await asyncio.sleep(0.1)
         assert not watch.done()
         program.kill()  # and nobody reaps it: a zombie has ended, too
-        await asyncio.wait_for(watch, 10)
+        await asyncio.wait_for(watch, 60)
 
     asyncio.run(scenario())
 
@@ -52,7 +52,7 @@ def test_it_waits_until_the_process_ends(program: subprocess.Popen[bytes]) -> No
 @pytest.mark.usefixtures("way")
 def test_a_later_process_of_the_same_pid_is_another_one(program: subprocess.Popen[bytes]) -> None:
     earlier = processes.start_ticks(program.pid) - 1
-    asyncio.run(asyncio.wait_for(client.gone(program.pid, earlier), 10))
+    asyncio.run(asyncio.wait_for(client.gone(program.pid, earlier), 60))
     assert program.poll() is None  # it was not waited for, and is left alone
 
 
@@ -64,7 +64,7 @@ def test_a_process_that_is_gone_already(program: subprocess.Popen[bytes]) -> Non
 
     async def scenario() -> None:
         before = os.listdir("/proc/self/fd")
-        await asyncio.wait_for(client.gone(program.pid, ticks), 10)
+        await asyncio.wait_for(client.gone(program.pid, ticks), 60)
         assert os.listdir("/proc/self/fd") == before
 
     asyncio.run(scenario())

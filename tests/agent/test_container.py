@@ -14,6 +14,7 @@ import pytest
 from jupyter_elastic.agent import processes
 from jupyter_elastic.agent.cgroup import own_cgroup
 
+from ..leftovers import kill_at_once
 from .pod import AgentError, Pod, until
 
 MakePod = Callable[..., Pod]
@@ -49,7 +50,7 @@ def test_a_killed_agent_ends_the_pod_and_says_so(make: Callable[[], Pod], tmp_pa
     answer = pod.start(kernel_id="11111111-1111-4111-8111-111111111111")
     os.kill(agent_of(pod), signal.SIGKILL)
     assert pod.process is not None
-    assert pod.process.wait(20) == 0  # the kubelet must not start the container again
+    assert pod.process.wait(60) == 0  # the kubelet must not start the container again
     assert said(tmp_path)["reason"] == "AgentLost"
     assert processes.stat(answer["pid"]) is None
     assert not (pod.run_dir / "claim.json").exists()
@@ -60,7 +61,7 @@ def test_stopping_is_a_clean_end(make: Callable[[], Pod], tmp_path: Path) -> Non
     pod.start()
     pod.call("stop", grace=1.0)
     assert pod.process is not None
-    assert pod.process.wait(20) == 0
+    assert pod.process.wait(60) == 0
     assert said(tmp_path) == {"reason": "Stopped", "message": "The kernel was stopped."}
 
 
@@ -69,7 +70,7 @@ def test_the_kubelets_signal_reaches_the_agent(make: Callable[[], Pod], tmp_path
     pod.start()
     assert pod.process is not None
     pod.process.send_signal(signal.SIGTERM)
-    assert pod.process.wait(20) == 0
+    assert pod.process.wait(60) == 0
     assert said(tmp_path)["reason"] == "Terminated"
 
 
@@ -80,12 +81,9 @@ def test_all_killed_at_once_and_started_again(make: Callable[[], Pod], tmp_path:
     answer = pod.start()
     pod.hang_up()
     assert pod.process is not None
-    everybody = processes.tree(pod.process.pid)
-    for pid in everybody:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in everybody:
-        os.kill(pid, signal.SIGKILL)
-    assert pod.process.wait(20) == -signal.SIGKILL
+    first = pod.process.pid
+    kill_at_once(lambda: processes.tree(first))
+    assert pod.process.wait(60) == -signal.SIGKILL
     until(lambda: everything(pod) == [], "nothing is left")
     assert not (tmp_path / "termination").exists()
     (pod.run_dir / "status.json").unlink()

@@ -50,7 +50,7 @@ async def ask(client: zmq.asyncio.Socket, number: int, op: str = "status") -> No
 
 
 async def hear(client: zmq.asyncio.Socket) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(await asyncio.wait_for(client.recv(), 10))
+    reply: dict[str, Any] = json.loads(await asyncio.wait_for(client.recv(), 60))
     return reply
 
 

@@ -126,17 +126,20 @@ def test_memory_of_children_counts(make_pod: MakePod) -> None:
         assert pod.call("usage")["processes"] == 2
 
 
+BRIEFLY = {"cull_after": 3.0, "max_age": 0, "cull_connected": True}
+"""An idle kernel ends soon, and yet not before a busy machine has let a client connect."""
+
+
 def test_idle_kernel_is_culled_busy_is_not(make_pod: MakePod) -> None:
     pod = make_pod()
-    idle = {"cull_after": 1.0, "max_age": 0, "cull_connected": True}
-    reply = pod.start(idle=idle)
+    reply = pod.start(idle=BRIEFLY)
     with pod.client(reply["connection"]) as client:
-        client.run("import time; time.sleep(2.5)")  # busy for longer than the idle time
+        client.run("import time; time.sleep(4)")  # busy for longer than the idle time
         pod.call("keepalive")
         event = pod.event("culled")
     assert event["reason"] == "Idle"
     assert pod.process is not None
-    assert pod.process.wait(10) == 0
+    assert pod.process.wait(60) == 0
     status = pod.status_file()
     assert (status["phase"], status["reason"]) == ("gone", "Idle")
     assert "idle" in status["message"]
@@ -154,7 +157,7 @@ kernel.session.send(
 
 def test_a_lost_idle_does_not_keep_a_kernel_for_ever(make_pod: MakePod) -> None:
     pod = make_pod()
-    reply = pod.start(idle={"cull_after": 1.0, "max_age": 0, "cull_connected": True})
+    reply = pod.start(idle=BRIEFLY)
     with pod.client(reply["connection"]) as client:
         client.run(LOST)
         until(lambda: pod.call("status")["execution_state"] == "busy", "busy")
@@ -163,10 +166,10 @@ def test_a_lost_idle_does_not_keep_a_kernel_for_ever(make_pod: MakePod) -> None:
 
 def test_a_lost_idle_does_not_make_a_busy_kernel_idle(make_pod: MakePod) -> None:
     pod = make_pod()
-    reply = pod.start(idle={"cull_after": 0.5, "max_age": 0, "cull_connected": True})
+    reply = pod.start(idle=BRIEFLY)
     with pod.client(reply["connection"]) as client:
-        client.run(LOST + "import asyncio; await asyncio.sleep(2.5)")  # leaves the loop free
-        assert client.run("import time; time.sleep(1.5); 7") == "7"
+        client.run(LOST + "import asyncio; await asyncio.sleep(4)")  # leaves the loop free
+        assert client.run("import time; time.sleep(4); 7") == "7"
         assert pod.call("status")["alive"]
     assert pod.event("culled")["reason"] == "Idle"
 
@@ -176,39 +179,39 @@ def test_maximum_age(make_pod: MakePod) -> None:
     pod.start(idle={"cull_after": 0, "max_age": 1.0, "cull_connected": True})
     assert pod.event("culled")["reason"] == "MaxAge"
     assert pod.process is not None
-    assert pod.process.wait(10) == 0
+    assert pod.process.wait(60) == 0
     assert pod.status_file()["reason"] == "MaxAge"
 
 
 def test_warm_pod_ends_without_a_controller(make_pod: MakePod, tmp_path: Path) -> None:
     beat = tmp_path / "beat"
-    pod = make_pod(warm=False, heartbeat={"path": str(beat), "timeout": 2.0})
+    pod = make_pod(warm=False, heartbeat={"path": str(beat), "timeout": 5.0})
     assert pod.process is not None
 
     def warm() -> bool:
         beat.touch()
         return pod.status_file().get("phase") == "warm"
 
-    until(warm, "warm", 40)
-    end = time.monotonic() + 3
+    until(warm, "warm")
+    end = time.monotonic() + 6
     while time.monotonic() < end:  # longer than the time-out: beats keep it
         beat.touch()
         assert pod.process.poll() is None
         time.sleep(0.2)
-    assert pod.process.wait(20) == 0
+    assert pod.process.wait(60) == 0
     assert pod.status_file()["reason"] == "NoController"
 
 
 def test_unclaimed_cold_pod_ends_claimed_one_does_not(make_pod: MakePod) -> None:
     lonely = make_pod(warm=False, warm_timeout=1.0)
-    claimed = make_pod(warm=False, warm_timeout=6.0)
+    claimed = make_pod(warm=False, warm_timeout=12.0)
     begun = time.monotonic()
     claimed.start()
     assert lonely.process is not None
     assert claimed.process is not None
-    assert lonely.process.wait(15) == 0
+    assert lonely.process.wait(60) == 0
     assert lonely.status_file()["reason"] == "Unclaimed"
-    until(lambda: time.monotonic() > begun + 6.5, "the time-out")
+    until(lambda: time.monotonic() > begun + 12.5, "the time-out")
     assert claimed.process.poll() is None
 
 
@@ -226,6 +229,13 @@ def test_connected_kernel_may_be_kept(make_pod: MakePod) -> None:
     assert other.event("culled")["reason"] == "Idle"  # nobody is connected to this one
 
 
+def put(file: Path, text: str) -> None:
+    """Write it so that whoever reads sees the old text or the new one, as of a real group."""
+    new = file.with_name(f".{file.name}")
+    new.write_text(text)
+    new.replace(file)
+
+
 def test_version_2_kernel_is_ended_before_the_system_does(
     make_pod: MakePod, tmp_path: Path
 ) -> None:
@@ -241,14 +251,14 @@ def test_version_2_kernel_is_ended_before_the_system_does(
     (group / "memory.max").write_text(str(overhead + 500 * MIB))
     reply = pod.start()
     # Nearly all, but most of it is file cache, which the system drops by itself.
-    (group / "memory.stat").write_text(f"inactive_file {300 * MIB}\n")
-    (group / "memory.current").write_text(str(overhead + 499 * MIB))
+    put(group / "memory.stat", f"inactive_file {300 * MIB}\n")
+    put(group / "memory.current", str(overhead + 499 * MIB))
     with pod.client(reply["connection"]) as client:
         assert client.run("import time; time.sleep(0.5); 1") == "1"
         client.kernel.execute("import time; time.sleep(1000)")
-        (group / "memory.stat").write_text("inactive_file 0\n")
+        put(group / "memory.stat", "inactive_file 0\n")
         end = pod.event("kernel-exited")["exit"]
-        (group / "memory.current").write_text(str(60 * MIB))
+        put(group / "memory.current", str(60 * MIB))
     assert end["reason"] == "OutOfMemory"
     assert end["limit"] == 500 * MIB
     assert end["peak"] == 500 * MIB
@@ -296,7 +306,7 @@ def test_only_known_clients_may_speak(make_pod: MakePod) -> None:
 )
 def test_malformed_requests_are_answered(shared: Pod, frame: bytes, reason: str) -> None:
     shared.socket.send(frame)
-    reply = shared.receive(10)
+    reply = shared.receive(60)
     assert reply is not None
     assert (reply["ok"], reply["reason"]) == (False, reason)
     assert reply["message"]
@@ -318,7 +328,7 @@ def test_many_requests_at_once(shared: Pod) -> None:
         shared.socket.send(json.dumps({"v": 1, "id": str(number), "op": "status"}).encode())
     answers: set[str] = set()
     while len(answers) < 50:
-        reply = shared.receive(10)
+        reply = shared.receive(60)
         assert reply is not None
         answers.add(reply["id"])
 

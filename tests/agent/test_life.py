@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import zmq
 
+from benchmarks.server import free_port
+
 from .pod import AgentError, Pod, until
 
 MakePod = Callable[..., Pod]
@@ -96,16 +98,16 @@ def test_the_next_spare_serves_the_next_restart(make_pod: MakePod) -> None:
         return len(children) == 2
 
     until(spares, "a second spare")
-    assert pod.call("restart")["how"] == "spare"
+    # It is there, and gets ready; until then a restart is served otherwise.
+    until(lambda: pod.call("restart")["how"] == "spare", "a restart by a spare")
 
 
 def test_given_ports_are_used_and_a_taken_one_is_named(make_pod: MakePod) -> None:
     pod = make_pod()
     listener = socket.create_server(("127.0.0.1", 0))
-    free = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
-    numbers = [one.getsockname()[1] for one in free]
-    for one in free:
-        one.close()
+    numbers: set[int] = set()
+    while len(numbers) < 5:
+        numbers.add(free_port())
     names = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
     ports = dict(zip(names, numbers, strict=True))
     kernel_id = str(uuid.uuid4())
@@ -142,12 +144,12 @@ def test_interrupt_reaches_the_cell_and_its_children(make_pod: MakePod) -> None:
     with pod.client(reply["connection"]) as client:
         client.kernel.execute("import time\nprint('now', flush=True)\ntime.sleep(100)")
         until(lambda: pod.call("status")["execution_state"] == "busy", "busy")
-        while client.kernel.get_iopub_msg(timeout=10)["msg_type"] != "stream":
+        while client.kernel.get_iopub_msg(timeout=60)["msg_type"] != "stream":
             pass
         pod.call("signal", signum=signal.SIGINT)
-        answer = client.kernel.get_shell_msg(timeout=10)
+        answer = client.kernel.get_shell_msg(timeout=60)
         while answer["msg_type"] != "execute_reply":
-            answer = client.kernel.get_shell_msg(timeout=10)
+            answer = client.kernel.get_shell_msg(timeout=60)
         assert answer["content"]["ename"] == "KeyboardInterrupt"
         assert client.run("1") == "1"
     until(lambda: pod.call("status")["execution_state"] == "idle", "idle")
@@ -296,7 +298,7 @@ def test_stop_ends_everything_with_status_zero(make_pod: MakePod) -> None:
         )
     pod.call("stop", grace=0.5)
     assert pod.process is not None
-    assert pod.process.wait(10) == 0
+    assert pod.process.wait(60) == 0
     assert gone(child)
     assert gone(reply["pid"])
     status = pod.status_file()
@@ -368,7 +370,7 @@ def test_maximum_age_counts_from_the_first_claim_also_when_restored(make_pod: Ma
     file.write_text(json.dumps(claim))
     pod.launch()
     assert pod.process is not None
-    assert pod.process.wait(30) == 0
+    assert pod.process.wait(60) == 0
     assert pod.status_file()["reason"] == "MaxAge"
 
 
@@ -378,7 +380,7 @@ def test_zygote_killed_while_claimed_is_replaced(make_pod: MakePod) -> None:
     stat = Path(f"/proc/{reply['pid']}/stat").read_text()
     os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
     assert pod.event("kernel-exited")["restarting"] is True
-    assert pod.event("kernel-restarted", 40)["connection"] == reply["connection"]
+    assert pod.event("kernel-restarted")["connection"] == reply["connection"]
     assert gone(reply["pid"])
     with pod.client(reply["connection"]) as client:
         assert client.run("5") == "5"
@@ -389,7 +391,7 @@ def test_zygote_killed_while_warm_ends_the_pod(make_pod: MakePod) -> None:
     assert pod.process is not None
     children = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text()
     os.kill(int(children.split()[0]), signal.SIGKILL)
-    assert pod.process.wait(10) == 1
+    assert pod.process.wait(60) == 1
     assert pod.status_file()["reason"] == "ZygoteLost"
 
 

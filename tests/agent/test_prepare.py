@@ -104,4 +104,4 @@ def test_a_pod_is_stopped_while_its_kernel_is_held(pod: Pod) -> None:
     assert pod.call("prepare", **pod.request())["prepared"]
     pod.call("stop", grace=5)
     assert pod.process is not None
-    assert pod.process.wait(10) == 0
+    assert pod.process.wait(60) == 0

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from jupyter_client.connect import write_connection_file
 
+from benchmarks.server import free_port
+
 from .pod import PYTHON, Client, Pod, until
 
 MakePod = Callable[..., Pod]
@@ -89,7 +91,9 @@ class Plain:
     """``python -m ipykernel_launcher`` as Jupyter starts it."""
 
     def __init__(self, directory: Path, env: dict[str, str], cwd: Path) -> None:
-        path, written = write_connection_file(str(directory / "plain.json"), key=b"plain")
+        names = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
+        ports: dict[str, Any] = {name: free_port() for name in names}
+        path, written = write_connection_file(str(directory / "plain.json"), key=b"plain", **ports)
         info: dict[str, Any] = {**written}
         self.process = subprocess.Popen(
             [PYTHON, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", path],
@@ -269,9 +273,9 @@ def test_input_completion_widgets_and_pools(make_pod: MakePod) -> None:
         assert client.run("print('hi ' + input('who? '))", answer="you").endswith("hi you")
         client.run("import os\nsome_name = 1")
         client.kernel.complete("some_na")
-        message = client.kernel.get_shell_msg(timeout=10)
+        message = client.kernel.get_shell_msg(timeout=60)
         while message["msg_type"] != "complete_reply":
-            message = client.kernel.get_shell_msg(timeout=10)
+            message = client.kernel.get_shell_msg(timeout=60)
         assert "some_name" in message["content"]["matches"]
         client.run("from comm import create_comm\nc = create_comm(target_name='x')")
         for method in ("fork", "spawn", "forkserver"):
@@ -304,9 +308,9 @@ def test_debugger_stops_at_a_breakpoint(make_pod: MakePod) -> None:
             }
             message = kernel.session.msg("debug_request", content)
             kernel.control_channel.send(message)
-            answer = kernel.get_control_msg(timeout=30)
+            answer = kernel.get_control_msg(timeout=60)
             while answer["parent_header"].get("msg_id") != message["header"]["msg_id"]:
-                answer = kernel.get_control_msg(timeout=30)
+                answer = kernel.get_control_msg(timeout=60)
             body: dict[str, Any] = answer["content"]
             return body
 
@@ -322,7 +326,7 @@ def test_debugger_stops_at_a_breakpoint(make_pod: MakePod) -> None:
         request = kernel.execute(code)
 
         def stopped() -> dict[str, Any] | None:
-            message = kernel.get_iopub_msg(timeout=30)
+            message = kernel.get_iopub_msg(timeout=60)
             content: dict[str, Any] = message["content"]
             return content if content.get("event") == "stopped" else None
 
@@ -330,9 +334,9 @@ def test_debugger_stops_at_a_breakpoint(make_pod: MakePod) -> None:
         frames = ask("stackTrace", threadId=thread)["body"]["stackFrames"]
         assert frames[0]["line"] == 2
         ask("continue", threadId=thread)
-        answer = kernel.get_shell_msg(timeout=30)
+        answer = kernel.get_shell_msg(timeout=60)
         while answer["parent_header"].get("msg_id") != request:
-            answer = kernel.get_shell_msg(timeout=30)
+            answer = kernel.get_shell_msg(timeout=60)
         assert answer["content"]["status"] == "ok"
         ask("disconnect", restart=False, terminateDebuggee=False)
 
@@ -346,7 +350,7 @@ def test_subshells_work_in_a_spare(make_pod: MakePod) -> None:
         kernel.control_channel.send(message)
         if not kernel.control_channel.msg_ready():
             try:
-                answer = kernel.get_control_msg(timeout=3)
+                answer = kernel.get_control_msg(timeout=10)
             except Exception:  # noqa: BLE001 - queue.Empty: ipykernel 6 does not answer
                 pytest.skip("this ipykernel has no subshells")
         assert answer["content"]["status"] == "ok"
@@ -354,9 +358,9 @@ def test_subshells_work_in_a_spare(make_pod: MakePod) -> None:
         request = kernel.session.msg("execute_request", {"code": "6*7", "silent": False})
         request["header"]["subshell_id"] = answer["content"]["subshell_id"]
         kernel.shell_channel.send(request)
-        found = kernel.get_shell_msg(timeout=10)
+        found = kernel.get_shell_msg(timeout=60)
         while found["parent_header"].get("msg_id") != request["header"]["msg_id"]:
-            found = kernel.get_shell_msg(timeout=10)
+            found = kernel.get_shell_msg(timeout=60)
         assert found["content"]["status"] == "ok"
         # Another request's end does not make a busy kernel idle.
         assert pod.call("status")["execution_state"] == "busy"

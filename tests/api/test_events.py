@@ -124,7 +124,7 @@ def test_changes_of_the_pool_are_gathered(world: World, heard: Heard) -> None:
 
 
 async def until(condition: Any) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

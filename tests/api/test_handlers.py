@@ -433,12 +433,12 @@ async def stream(call: Call, path: str, received: list[dict[str, Any]]) -> HTTPR
         path,
         headers={"Accept": "text/event-stream"},
         streaming_callback=take,
-        request_timeout=30,
+        request_timeout=120,
     )
 
 
 async def until(condition: Any) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

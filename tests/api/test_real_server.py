@@ -77,7 +77,7 @@ def real(
             body=None if body is None else json.dumps(body).encode(),
             headers=headers,
             allow_nonstandard_methods=True,
-            request_timeout=60,
+            request_timeout=120,
             **options,
         )
         if not schema:
@@ -92,7 +92,7 @@ def real(
         [app] = jp_serverapp.extension_manager.extension_apps["jupyter_elastic"]
         service = app.service
         try:
-            await asyncio.wait_for(service.controller.stop(), 10)
+            await asyncio.wait_for(service.controller.stop(), 60)
         finally:
             for kernel_id in list(service.cluster.kernels()):
                 await service.stop_kernel(kernel_id)
@@ -103,7 +103,7 @@ def real(
     jp_asyncio_loop.run_until_complete(end())
 
 
-async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while True:
         found = condition()

@@ -20,6 +20,7 @@ from jupyter_client.manager import start_new_kernel
 from jupyter_elastic.cli import main
 from jupyter_elastic.cli.context import Context
 from jupyter_elastic.errors import BadRequest
+from jupyter_elastic.kernels import lone
 
 CONFIG = """
 c.ElasticLocal.state_dir = {state!r}
@@ -76,7 +77,7 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], state_dir: Path) -> 
     cli.run("kernels", "stop", "--all")
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -89,10 +90,10 @@ def ask(connection_file: str, code: str) -> str:
     client.load_connection_file(connection_file)
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=30)
+        client.wait_for_ready(timeout=60)
         printed: list[str] = []
         client.execute_interactive(
-            code, timeout=30, output_hook=lambda m: printed.append(m["content"].get("text", ""))
+            code, timeout=60, output_hook=lambda m: printed.append(m["content"].get("text", ""))
         )
         return "".join(printed)
     finally:
@@ -393,6 +394,19 @@ def test_a_server_extension_that_is_disabled(
 # -- kernelspecs ---------------------------------------------------------------------------
 
 
+@pytest.fixture
+def lone_client(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is a client without a server meanwhile.
+
+    What such a client has open is open until its process ends; this one goes on to other tests,
+    and the state directory goes.
+    """
+    monkeypatch.setattr(lone, "_thread", None)
+    yield
+    lone.lone_thread().end()
+
+
+@pytest.mark.usefixtures("lone_client")
 def test_a_client_without_a_server_runs_an_installed_kernelspec(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,14 +414,14 @@ def test_a_client_without_a_server_runs_an_installed_kernelspec(
     assert "Installed" in cli.run("kernelspecs", "install", "--prefix", str(tmp_path))
     [row] = cli.json("kernelspecs", "list")["kernelspecs"]
     assert (row["name"], row["note"]) == ("small", "")
-    manager, client = start_new_kernel(startup_timeout=60, kernel_name="small")
+    manager, client = start_new_kernel(startup_timeout=120, kernel_name="small")
     try:
         pods = cli.json("pool")["pods"]
         assert [pod["phase"] for pod in pods] == ["claimed"], "it is one of ours"
         printed: list[str] = []
         client.execute_interactive(
             "print(6 * 7)",
-            timeout=30,
+            timeout=60,
             output_hook=lambda m: printed.append(m["content"].get("text", "")),
         )
         assert "".join(printed) == "42\n"
@@ -456,7 +470,7 @@ def test_the_users_own_file_is_private(
 def test_as_a_program(cli: Cli) -> None:
     """With its own process: the entry module, and a reader that hangs up early."""
     command = [sys.executable, "-m", "jupyter_elastic.cli", "templates", "--config"]
-    done = subprocess.run([*command, str(cli.config)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, str(cli.config)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert "small" in done.stdout
     assert done.stderr == ""

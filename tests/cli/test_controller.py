@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.server import free_port
 from jupyter_elastic.cli import main
 from jupyter_elastic.cluster.local import LocalCluster
 from jupyter_elastic.kernels.settings import ElasticLocal
+from jupyter_elastic.model import PodPhase
 
 CONFIG = """
 c.ElasticLocal.state_dir = {state!r}
@@ -32,18 +34,12 @@ GOOD = {"name": "good", "display_name": "Good", "pool": {"size": 1}}
 BAD = {"name": "bad", "display_name": "Bad", "interpreter": "/bin/false", "pool": {"size": 1}}
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.05)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Controllers:
@@ -61,7 +57,7 @@ class Controllers:
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyter_elastic.cli", *words],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         self.running.append((process, port))
         until(lambda: ask(port, "readyz")[0] == 200, "a controller that is ready")
@@ -89,7 +85,7 @@ class Controllers:
         for process, _ in self.running:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.wait()
         self.empty()
 
 
@@ -102,7 +98,7 @@ def controllers(tmp_path: Path, state_dir: Path) -> Iterator[Controllers]:
 
 def ask(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -127,7 +123,7 @@ def test_controllers_take_over_from_each_other_and_tell_why(
     until(lambda: figure(one, WARM) == 1, "a warm pod")
     assert figure(one, 'jupyter_elastic_pool_target_pods{template="good"}') == 1
     _, two = controllers.start()
-    assert figure(two, LEADER) == 0
+    until(lambda: figure(two, LEADER) == 0, "the second stands by")
     assert figure(two, WARM) is None  # told by who keeps the pool, so that sums are right
 
     first.kill()
@@ -136,12 +132,22 @@ def test_controllers_take_over_from_each_other_and_tell_why(
     controllers.empty()
     until(lambda: figure(two, WARM) == 1, "the pool filled again")
 
+    def warm() -> set[str]:
+        async def names(cluster: LocalCluster) -> set[str]:
+            pods = cluster.pods().values()
+            return {pod.name for pod in pods if pod.phase is PodPhase.WARM}
+
+        found: set[str] = controllers.change(names)
+        return found
+
+    kept = warm()
     third, three = controllers.start()
     second = controllers.running[1][0]
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(60) == 0
     until(lambda: figure(three, LEADER) == 1, "the third is handed over to")
-    assert figure(three, WARM) == 1, "warm pods stay"
+    until(lambda: figure(three, WARM) == 1, "it tells of the warm pod")
+    assert warm() == kept, "warm pods stay"
     assert ask(three, "healthz") == (200, "ok\n")
 
     def explained() -> Any:
@@ -160,7 +166,7 @@ def test_controllers_take_over_from_each_other_and_tell_why(
     assert said.startswith("bad: 0 warm, 1 wanted\n")
     assert "In the way: " in said
     third.send_signal(signal.SIGINT)
-    assert third.wait(30) == 0
+    assert third.wait(60) == 0
 
 
 def test_what_waiting_does_not_mend_ends_it(

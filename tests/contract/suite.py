@@ -7,6 +7,7 @@ around the code under test) and :class:`ClusterContract` (overriding only the ``
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import time
 import uuid
@@ -33,7 +34,8 @@ from jupyter_elastic.resources import MIB, Resources
 from tests.leftovers import kill_at_once
 
 SIZE = Resources(cpu=500, memory=192 * MIB)
-BOUND = 90.0
+BOUND = 240.0
+"""Seconds of a whole story; of one wait see :func:`until`."""
 
 Story = Callable[[Cluster], Awaitable[None]]
 
@@ -59,9 +61,12 @@ class World(ABC):
     def kill(self, pids: list[int]) -> None:
         """SIGKILL."""
 
-    def kill_all(self, pod: str) -> None:
-        """SIGKILL to everything in the pod at one moment, as a container out of memory is."""
-        kill_at_once(lambda: self.processes(pod))
+    def kill_all(self, pod: str) -> set[int]:
+        """SIGKILL to everything in the pod at one moment, as a container out of memory is.
+
+        Returns what was killed: the pod may have other processes a moment later.
+        """
+        return kill_at_once(lambda: self.processes(pod))
 
     @abstractmethod
     def memory_limit(self, pod: str) -> int | None:
@@ -110,7 +115,7 @@ class World(ABC):
 
     async def warm(self, cluster: Cluster) -> Pod:
         pod = await cluster.create_pod(self.template())
-        return await cluster.wait_pod(pod.name, 60)
+        return await cluster.wait_pod(pod.name, 120)
 
     async def claimed(self, cluster: Cluster, resources: Resources = SIZE) -> tuple[Pod, Kernel]:
         """A warm pod claimed for a recorded kernel, at its size."""
@@ -145,13 +150,36 @@ class World(ABC):
         return {**answer, "connection": await cluster.reach(pod, answer["connection"])}
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait for a condition; fail when it does not come true in time."""
+async def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for a condition, which may be asynchronous; fail when it does not come true in time."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.01)
-    return value
+
+
+def same(seen: Pod, pod: Pod) -> bool:
+    """Whether ``seen`` is ``pod`` as far as anybody decides: its version and what that is of.
+
+    What the machine adds by itself (where the pod is, its agent's address) changes no version.
+    """
+    return facts(seen) == facts(pod)
+
+
+def facts(pod: Pod) -> tuple[object, ...]:
+    """What :func:`same` compares."""
+    return (pod.name, pod.uid, pod.version, pod.phase, pod.kernel_id, pod.resources, pod.gpu_ids)
+
+
+def shows(cluster: Cluster, pod: Pod) -> bool:
+    """Whether the cluster shows a pod as :func:`same` as this."""
+    seen = cluster.pods().get(pod.name)
+    return seen is not None and same(seen, pod)
 
 
 class ClusterContract:
@@ -165,8 +193,11 @@ class ClusterContract:
             pod = await cluster.create_pod(template)
             assert pod.phase is PodPhase.WARMING
             assert pod.kernel_id is None
-            assert cluster.pods()[pod.name] == pod
-            warm = await cluster.wait_pod(pod.name, 60)
+            # What is shown may be newer: a node may have taken the pod by now.
+            seen = cluster.pods()[pod.name]
+            assert (seen.uid, seen.template_hash) == (pod.uid, template.hash)
+            assert seen.phase in (PodPhase.WARMING, PodPhase.WARM)
+            warm = await cluster.wait_pod(pod.name, 120)
             assert warm.phase is PodPhase.WARM
             assert warm.uid == pod.uid
             assert warm.version != pod.version
@@ -187,7 +218,7 @@ class ClusterContract:
             other = await cluster.create_kernel(world.kernel())
             with pytest.raises(errors.Conflict):
                 await cluster.claim_pod(pod, other)
-            pod = await cluster.wait_pod(pod.name, 60)
+            pod = await cluster.wait_pod(pod.name, 120)
             assert (pod.phase, pod.kernel_id) == (PodPhase.CLAIMED, kernel.kernel_id)
             limit = world.memory_limit(pod.name)
             assert limit is None or limit == SIZE.memory + pod.overhead
@@ -214,7 +245,7 @@ class ClusterContract:
             assert len(winners) == 1
             assert all(isinstance(one, (Pod, errors.Conflict)) for one in results)
             await cluster.refresh()
-            assert cluster.pods()[pod.name] == winners[0]
+            assert facts(cluster.pods()[pod.name]) == facts(winners[0])
             assert winners[0].phase is PodPhase.CLAIMED
 
         world.run(story)
@@ -237,11 +268,11 @@ class ClusterContract:
                 await cluster.claim_pod(msgspec.structs.replace(pod, version="1"), kernel)
             with pytest.raises(errors.Conflict):
                 await cluster.claim_pod(msgspec.structs.replace(pod, uid="another"), kernel)
-            assert cluster.pods()[pod.name] == pod
+            assert facts(cluster.pods()[pod.name]) == facts(pod)
             claimed = await cluster.claim_pod(pod, kernel)
             with pytest.raises(errors.Conflict):
                 await cluster.resize_pod(pod, SIZE)
-            assert cluster.pods()[pod.name] == claimed
+            assert facts(cluster.pods()[pod.name]) == facts(claimed)
 
         world.run(story)
 
@@ -296,7 +327,7 @@ class ClusterContract:
             ):
                 pod = await cluster.resize_pod(pod, size)
                 assert pod.resources == size
-                assert cluster.pods()[pod.name] == pod
+                assert facts(cluster.pods()[pod.name]) == facts(pod)
                 assert (await cluster.capacity()).used == size
                 limit = world.memory_limit(pod.name)
                 assert limit is None or limit == size.memory + pod.overhead
@@ -313,7 +344,7 @@ class ClusterContract:
                 await cluster.resize_pod(pod, Resources(cpu=500, memory=3072 * MIB))
             with pytest.raises(errors.QuotaFull, match=r"4500m CPU .* of 4 are free"):
                 await cluster.resize_pod(pod, Resources(cpu=4500, memory=192 * MIB))
-            assert cluster.pods()[pod.name] == pod
+            assert facts(cluster.pods()[pod.name]) == facts(pod)
             assert world.memory_limit(pod.name) == before
 
         world.run(story, Resources(cpu=4000, memory=1024 * MIB))
@@ -327,7 +358,7 @@ class ClusterContract:
             with pytest.raises(errors.ShrinkUnderUse, match=r"uses \d+.* MiB") as refused:
                 await cluster.resize_pod(pod, Resources(cpu=1000, memory=256 * MIB))
             assert "at least" in refused.value.remedy
-            assert cluster.pods()[pod.name] == pod
+            assert facts(cluster.pods()[pod.name]) == facts(pod)
             limit = world.memory_limit(pod.name)
             assert limit is None or limit == size.memory + pod.overhead
             await execute(answer["connection"], "del x")
@@ -407,16 +438,18 @@ class ClusterContract:
     def test_events_are_ordered_and_the_cache_shows_them(self, world: World) -> None:
         async def story(cluster: Cluster) -> None:
             seen: list[Change] = []
+            not_shown: list[Change] = []  # a cluster survives what its listeners raise
 
             def listen(change: Change) -> None:
                 seen.append(change)
                 view = cluster.kernels() if change.kind == "kernel" else cluster.pods()
-                if change.kind != "capacity":
-                    assert view.get(change.name) == change.new
+                if change.kind in ("kernel", "pod") and view.get(change.name) != change.new:
+                    not_shown.append(change)
 
             dispose = cluster.subscribe(listen)
             pod, kernel = await world.claimed(cluster)
             await cluster.delete_kernel(kernel.kernel_id)
+            assert not_shown == []
             pods = [one for one in seen if one.kind == "pod" and one.name == pod.name]
             assert pods[0].old is None
             assert pods[-1].new is None
@@ -439,24 +472,24 @@ class ClusterContract:
             other = world.make(world.capacity)
             await other.open()
             pod, kernel = await world.claimed(cluster)
-            await until(lambda: other.pods().get(pod.name) == pod, 5)
-            await until(lambda: kernel.kernel_id in other.kernels(), 5)
+            await until(lambda: shows(other, pod))
+            await until(lambda: kernel.kernel_id in other.kernels())
             assert (await other.capacity()) == (await cluster.capacity())
             await world.start(cluster, pod, kernel)
             hello = await (await other.dial(pod)).call("hello")
             assert (hello["pod"], hello["kernel_id"]) == (pod.name, kernel.kernel_id)
             bigger = await other.resize_pod(pod, Resources(cpu=500, memory=300 * MIB))
             await cluster.refresh_one("pod", pod.name)
-            assert cluster.pods()[pod.name] == bigger
+            assert facts(cluster.pods()[pod.name]) == facts(bigger)
             await cluster.close()  # its server stops; the kernel runs on
             assert (await (await other.dial(pod)).call("status"))["alive"]
             third = world.make(world.capacity)
             await third.open()
-            assert third.pods()[pod.name] == bigger
+            assert facts(third.pods()[pod.name]) == facts(bigger)
             await third.delete_kernel(kernel.kernel_id)
             await other.refresh_one("kernel", kernel.kernel_id)
             assert kernel.kernel_id not in other.kernels()
-            await until(lambda: not other.pods(), 5)
+            await until(lambda: not other.pods())
             await other.close()
             await third.close()
             await cluster.open()
@@ -511,17 +544,15 @@ class ClusterContract:
             first = await world.start(cluster, pod, kernel)
             world.kill_all(pod.name)
             await until(lambda: cluster.pods()[pod.name].restarts == 1)
-            back = await cluster.wait_pod(pod.name, 60)
+            back = await cluster.wait_pod(pod.name, 120)
             assert (back.phase, back.kernel_id) == (PodPhase.CLAIMED, kernel.kernel_id)
             assert back.agent != pod.agent
 
             async def alive() -> bool:
-                return bool((await (await cluster.dial(back)).call("status"))["alive"])
+                agent = await cluster.dial(back)
+                return bool((await agent.call("status", timeout=60))["alive"])
 
-            for _ in range(200):
-                if await alive():
-                    break
-                await asyncio.sleep(0.05)
+            await until(alive)
             answer = await (await cluster.dial(back)).call("connection")
             assert await cluster.reach(back, answer["connection"]) == first["connection"]
             limit = world.memory_limit(pod.name)
@@ -532,8 +563,9 @@ class ClusterContract:
             assert gone.reason == "ContainerKilled"
             assert "192 MiB" in gone.message
             await until(lambda: not world.processes(pod.name))
-            await until(lambda: other.pods()[pod.name] == gone)
             assert gone.restarts == 1
+            await until(lambda: other.pods()[pod.name].phase is PodPhase.GONE)
+            assert other.pods()[pod.name].reason == gone.reason
             await other.close()
 
         world.run(story)
@@ -547,14 +579,15 @@ class ClusterContract:
             agent = world.agent_of(lost.name)
             await cluster.close()
             world.kill([agent])
-            world.kill_all(killed.name)
+            ended = world.kill_all(killed.name)
             await until(lambda: not world.processes(lost.name))
-            await until(lambda: not world.processes(killed.name))
+            # A kubelet may have started it again before anybody looks.
+            await until(lambda: not ended & set(world.processes(killed.name)))
             await cluster.open()
             await until(lambda: cluster.pods()[lost.name].phase is PodPhase.GONE)
             assert cluster.pods()[lost.name].reason == "AgentLost"
             await until(lambda: cluster.pods()[killed.name].restarts == 1)
-            back = await cluster.wait_pod(killed.name, 60)
+            back = await cluster.wait_pod(killed.name, 120)
             assert back.kernel_id == kernel_2.kernel_id
 
         world.run(story)
@@ -586,10 +619,10 @@ class ClusterContract:
             ):
                 await cluster.report_pool(rows)
 
-                deadline = time.monotonic() + 10
-                while list(await other.pool_report()) != rows:
-                    assert time.monotonic() < deadline, "the other server does not see it"
-                    await asyncio.sleep(0.02)
+                async def seen(rows: list[PoolRow] = rows) -> bool:
+                    return list(await other.pool_report()) == rows
+
+                await until(seen)
             await cluster.release_lease("pool")
             await other.close()
 
@@ -621,8 +654,8 @@ async def execute(connection: dict[str, Any], code: str) -> None:
     client.load_connection_info(cast(Any, connection))
     client.start_channels()
     try:
-        await client.wait_for_ready(timeout=30)
-        reply = await client.execute_interactive(code, timeout=30, output_hook=lambda _m: None)
+        await client.wait_for_ready(timeout=60)
+        reply = await client.execute_interactive(code, timeout=60, output_hook=lambda _m: None)
         assert reply["content"]["status"] == "ok", reply["content"]
     finally:
         client.stop_channels()

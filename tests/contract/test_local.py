@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -42,8 +40,7 @@ class LocalWorld(World):
         return record.process.pid
 
     def kill(self, pids: list[int]) -> None:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        processes.kill(pids)
 
     def memory_limit(self, pod: str) -> int | None:
         record = StateDir(self.path).pod(pod)

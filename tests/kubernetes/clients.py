@@ -55,7 +55,7 @@ def pod(kube: Kube, name: str, script: str = "", memory: str = "64Mi", **spec: A
     }
 
 
-async def until(condition: Callable[[], Any], what: str, timeout: float = 30) -> None:
+async def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"

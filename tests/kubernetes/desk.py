@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.server import Server, start_server
 from jupyter_elastic.resources import parse_memory
 
-from ..testcluster.api import ApiFailure, until
+from ..testcluster.api import until
 from ..testcluster.certificates import NODE
 from ..testcluster.world import POD_SECURITY, Kube
 from .world import access, server_rules
@@ -92,6 +92,9 @@ class Desk:
         path = f"/api/v1/namespaces/{self.namespace}/{what}"
         self.kube.admin.delete(path)
         until(f"{what} gone", lambda: self.kube.admin.find(path) is None)
+        if what.startswith(("resourcequotas/", "limitranges/")):
+            # The API server, which refuses, hears of it by a watch of its own.
+            until(f"nobody is held to {what}", lambda: self.admits(memory="4Gi"))
 
     @contextlib.contextmanager
     def crowded(self, free: int) -> Iterator[Callable[[], None]]:
@@ -137,20 +140,9 @@ class Desk:
 
     def admits(self, host_path: str = "", memory: str = "") -> bool:
         """Whether the namespace would let a pod in that mounts this, or asks for this much."""
-        container: dict[str, Any] = {"name": "probe", "image": self.kube.image}
-        spec: dict[str, Any] = {"containers": [container]}
-        if memory:
-            container["resources"] = {"limits": {"memory": memory}}
-        if host_path:
-            spec["volumes"] = [{"name": "host", "hostPath": {"path": host_path}}]
-        path = f"/api/v1/namespaces/{self.namespace}/pods?dryRun=All"
-        try:
-            self.kube.admin.post(path, {"metadata": {"name": "probe"}, "spec": spec})
-        except ApiFailure as error:
-            if error.code != 403:
-                raise
-            return False
-        return True
+        resources = {"limits": {"memory": memory}} if memory else None
+        volumes = [{"name": "host", "hostPath": {"path": host_path}}] if host_path else []
+        return self.kube.admits(self.namespace, resources, volumes=volumes)
 
     def config(self, **settings: Any) -> str:
         """Configuration of a server here; ``settings`` are traits of ``c.ElasticKubernetes``."""

@@ -17,6 +17,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from benchmarks.server import Server, start_server
 from jupyter_elastic.agent import processes
 
+from ..leftovers import kill_at_once
 from ..server.world import Reply, World
 from ..testcluster import cgroups
 from ..testcluster.api import until
@@ -49,7 +50,7 @@ class Served(World):
 
     # -- kernels as their user sees them -----------------------------------------------------
 
-    def start(self, template: str = "work", timeout: float = 45, **body: Any) -> str:
+    def start(self, template: str = "work", timeout: float = 100, **body: Any) -> str:
         """Start a kernel; its id once it runs."""
         kernel_id = self.begin(template, **body)
         self.phase(kernel_id, "Running", timeout)
@@ -60,7 +61,7 @@ class Served(World):
         answer = self.post("/elastic/api/kernels", {"template": template, **body})
         return str(answer["kernel_id"])
 
-    def failed(self, template: str = "work", timeout: float = 45, **body: Any) -> Any:
+    def failed(self, template: str = "work", timeout: float = 100, **body: Any) -> Any:
         """The view of a kernel that does not start, with its steps under ``steps``.
 
         It has left no pod behind, and is removed.
@@ -77,7 +78,7 @@ class Served(World):
         """The steps of a start, as they are now."""
         return self.get(f"/elastic/api/kernels/{kernel_id}/progress")
 
-    def follow(self, kernel_id: str, timeout: float = 60) -> list[Any]:
+    def follow(self, kernel_id: str, timeout: float = 120) -> list[Any]:
         """All that the stream of a start's progress says until it ends."""
         pieces: list[bytes] = []
 
@@ -95,13 +96,13 @@ class Served(World):
         lines = b"".join(pieces).decode().splitlines()
         return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
 
-    def resize(self, kernel_id: str, timeout: float = 60, **resources: Any) -> Any:
+    def resize(self, kernel_id: str, timeout: float = 120, **resources: Any) -> Any:
         """PATCH; the kernel afterwards."""
         body = {"resources": resources}
         request = self.server.request("PATCH", f"/elastic/api/kernels/{kernel_id}", body)
         return self.run(request, timeout)
 
-    def problem(self, method: str, path: str, body: Any = None, timeout: float = 60) -> Any:
+    def problem(self, method: str, path: str, body: Any = None, timeout: float = 120) -> Any:
         """The problem that a request is answered with, complete, whatever its status."""
         reply = self.run(self.ask(method, path, body), timeout)
         assert reply.status >= 400, reply
@@ -121,7 +122,7 @@ class Served(World):
         """Send a request and go on; :meth:`answer` waits for it."""
         return self.loop.create_task(self.ask(method, path, body))
 
-    def answer(self, request: asyncio.Task[Reply], timeout: float = 60) -> Reply:
+    def answer(self, request: asyncio.Task[Reply], timeout: float = 120) -> Reply:
         """What a request was answered with in the end."""
 
         async def wait() -> Reply:
@@ -189,6 +190,10 @@ class Served(World):
         pids = self.desk.kube.container_pids(self.pod_of(kernel_id)["metadata"]["uid"]) or []
         found = (processes.stat(pid) for pid in pids)
         return [one.pid for one in found if one is not None and one.state not in "ZX"]
+
+    def kill_all(self, kernel_id: str) -> None:
+        """SIGKILL to all that runs in a kernel's container, at one moment."""
+        kill_at_once(lambda: self.inside(kernel_id))
 
     def agent_of(self, kernel_id: str) -> int:
         """The agent's process: the oldest child of the container's first."""
@@ -258,7 +263,7 @@ class Served(World):
             labels = [pod["metadata"]["labels"] for pod in self.desk.pods()]
             return not any("elastic.jupyter.org/kernel" in one for one in labels)
 
-        self.until(only_the_pools, "no pod but those of the pool", 30)
+        self.until(only_the_pools, "no pod but those of the pool")
 
     def assert_nothing_is_left(self) -> None:
         """As :meth:`assert_nothing_runs`; nor is there a Secret or a control group of no pod."""
@@ -270,7 +275,7 @@ class Served(World):
             of = {one["metadata"]["name"] for one in admin.get(secrets)["items"]}
             return of - {pod["metadata"]["name"] for pod in self.desk.pods()}
 
-        self.until(lambda: not orphans(), "no Secret without its pod", 30)
+        self.until(lambda: not orphans(), "no Secret without its pod")
         if cluster is None:
             return
 
@@ -278,7 +283,7 @@ class Served(World):
             of = cgroups.pods(cluster.addresses.name)
             return of - {pod["metadata"]["uid"] for pod in admin.get("/api/v1/pods")["items"]}
 
-        self.until(lambda: not groups(), "no control group without its pod", 30)
+        self.until(lambda: not groups(), "no control group without its pod")
 
     def again(self, extra: str = "", signum: int = signal.SIGTERM, **settings: Any) -> None:
         """End the server and start another on the same directory and namespace."""
@@ -288,7 +293,7 @@ class Served(World):
             await self.server.stop(signum)
             return await start_server(self.home, config)
 
-        self.server = self.run(work(), 90)
+        self.server = self.run(work(), 240)
 
 
 @contextlib.contextmanager

@@ -96,7 +96,7 @@ async def test_limit_range(kube: Kube, namespace: str) -> None:
 
 async def until_refused(api: KubeApi, body: Object) -> None:
     """The API server hears of a LimitRange by a watch of its own."""
-    for _ in range(100):
+    for _ in range(600):
         try:
             await api.request("POST", api.path("pods"), body=body, query={"dryRun": "All"})
         except errors.LimitRangeRefused:

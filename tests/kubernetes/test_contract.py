@@ -34,10 +34,10 @@ class TestKubernetes(ClusterContract):
             await other.open()
             told = []
             pod = await world.warm(cluster)
-            await until(lambda: pod.name in other.pods(), 5)
+            await until(lambda: pod.name in other.pods())
             other.subscribe(lambda change: told.append(change.new))
             await cluster.delete_pod(pod.name, "its kernel moved")
-            await until(lambda: pod.name not in other.pods(), 30)
+            await until(lambda: pod.name not in other.pods())
             ended = [one for one in told if isinstance(one, Pod) and one.phase is PodPhase.GONE]
             assert ended
             assert ended[0].message == "The pod was deleted: its kernel moved."

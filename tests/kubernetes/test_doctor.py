@@ -32,7 +32,7 @@ async def examine(config: Path) -> dict[str, dict[str, Any]]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 150)
     assert b"Traceback" not in err, err.decode()
     report = json.loads(out)
     assert process.returncode == (1 if report["broken"] else 0)

@@ -25,7 +25,7 @@ from .gate import Gate, busy, expired, gate
 from .served import RESOURCES, Served, own, server_on
 from .world import install
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
 DOWN = 30 if os.environ.get("JUPYTER_ELASTIC_SOAK") else 12
 """Seconds without an API server. A kubelet tries again only after about as long as it was away."""
@@ -109,7 +109,7 @@ class Notebook:
     async def _ticks(self, more: int) -> None:
         last = self.cell.output.count("<")
         # What waits on the way was printed before: the number of ticks is what counts.
-        await self.cell.prints(f"<{last + more}>", 60)
+        await self.cell.prints(f"<{last + more}>", 120)
 
     def lives(self) -> None:
         """The cell went on through it all; the kernel is whole, and can be resized."""
@@ -139,19 +139,19 @@ class Notebook:
 
         def resized() -> bool:
             request = self.world.ask("PATCH", path, {"resources": {"memory": "280Mi"}})
-            reply = self.world.run(request, 60)
+            reply = self.world.run(request)
             if reply.status == 504:
                 assert reply.json["reason"] == "ResizeStuck", reply
             return reply.status == 200
 
-        self.world.until(resized, "the resize is enforced", 60)
+        self.world.until(resized, "the resize is enforced", 120)
 
     def offers_go_on(self) -> None:
         """The watches run again: what an admin does is seen."""
         with self.world.offered("later", pool=0, resources=RESOURCES):
             pass
 
-    def told(self, reason: str, words: str, timeout: float = 30) -> None:
+    def told(self, reason: str, words: str, timeout: float = 60) -> None:
         """The cell ends with a sentence, the kernel is dead, and a restart gives another pod."""
         world = self.world
         world.run(self.cell.status("dead", timeout), timeout + 5)
@@ -160,14 +160,14 @@ class Notebook:
         assert view["reason"] == reason, view
         assert words in view["message"], view
         assert view["execution_state"] == "dead"
-        assert world.pods_of(self.id) == []
+        world.until(lambda: world.pods_of(self.id) == [], "no pod is its any more")
         self.channel.close()
 
     def starts_again(self) -> None:
         """A restart gives the kernel another pod."""
         world = self.world
         world.post(f"/api/kernels/{self.id}/restart")
-        again = world.phase(self.id, "Running", 60)
+        again = world.phase(self.id, "Running", 120)
         assert again["pod"] != self.before["pod"]
         assert world.execute(self.id, "'kept' in globals()") == "False"
         assert [pod["metadata"]["name"] for pod in world.pods_of(self.id)] == [again["pod"]]
@@ -186,7 +186,7 @@ def test_the_api_server_is_down(world: Served) -> None:
         assert world.elastic(notebook.id)["phase"] == "Running", "what was seen is still shown"
     reply = world.answer(asked)
     if reply.status == 202:  # it waited
-        world.phase(reply.json["kernel_id"], "Running", 60)
+        world.phase(reply.json["kernel_id"], "Running", 120)
     else:
         assert reply.json["reason"] == "ApiUnreachable", reply
     notebook.is_resized_in_the_end()

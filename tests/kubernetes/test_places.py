@@ -48,7 +48,7 @@ def test_kernels_with_gpus_of_two_kinds_run_where_those_are(world: Served) -> No
         real = world.begin("gpu", resources={"gpu": {"kind": "a100", "count": 2}})
         # Nothing runs on the other node, which only pretends; the pod is placed all the same.
         other = world.begin("gpu", resources={"gpu": {"kind": "t4", "count": 1}})
-        view = world.phase(real, "Running", 45)
+        view = world.phase(real, "Running", 100)
         assert view["actual"]["gpu"] == {"kind": "a100", "count": 2}
         assert world.execute(real, "6 * 7") == "42"
         assert placed(world, real) == (NODE, "2")
@@ -122,7 +122,7 @@ def owned(world: Served) -> Iterator[str]:
         path = world.notebook("project/a.ipynb")
         body = world.session(path, {"name": "owned"})
         kernel_id = world.post("/api/sessions", body)["kernel"]["id"]
-        world.phase(kernel_id, "Running", 45)
+        world.phase(kernel_id, "Running", 100)
         yield kernel_id
         world.stop_all()
     desk.kube.admin.delete(f"/api/v1/persistentvolumes/{desk.namespace}-homes")
@@ -151,7 +151,7 @@ def test_pip_installs_below_home_and_a_restart_keeps_it(world: Served, owned: st
     wheel(world.home / "work" / "project")
     run = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'pip', 'install', "
     run += "'--no-index', 'parcel-1.0-py3-none-any.whl'], capture_output=True, text=True).stderr"
-    said = world.execute(owned, run, 60)
+    said = world.execute(owned, run, 120)
     found = list(folder.glob(".local/lib/python*/site-packages/parcel.py"))
     assert len(found) == 1, said
     world.post(f"/api/kernels/{owned}/restart")

@@ -54,15 +54,15 @@ def test_a_full_quota_is_given_out_in_turn(ada: Served, bob: Served) -> None:
         bob.until(lambda: "2nd of 3" in waits(bob, theirs), "Bob comes before her second")
 
         ada.delete(f"/elastic/api/kernels/{running}")
-        ada.phase(first, "Running", 60)
-        assert waits(ada, second)
-        assert waits(bob, theirs)
+        ada.phase(first, "Running", 100)
+        ada.until(lambda: waits(ada, second), "she waits on")
+        bob.until(lambda: waits(bob, theirs), "he waits on")
         ada.delete(f"/elastic/api/kernels/{first}")
-        bob.phase(theirs, "Running", 60)
-        assert waits(ada, second)
+        bob.phase(theirs, "Running", 100)
+        ada.until(lambda: waits(ada, second), "she waits on")
         assert bob.execute(theirs, "6 * 7") == "42"
         bob.delete(f"/elastic/api/kernels/{theirs}")
-        ada.phase(second, "Running", 60)
+        ada.phase(second, "Running", 100)
         ada.delete(f"/elastic/api/kernels/{second}")
     finally:
         desk.remove("resourcequotas/quota")

@@ -33,7 +33,7 @@ from .contestants import Contestant, Hand, contestant
 from .desk import KERNELS, Desk, home_directory
 from .world import install, options
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
 SERVERS, PODS, ROUNDS = 20, 10, 3
 IDS = 12
@@ -135,7 +135,9 @@ def test_twenty_servers_claim_ten_warm_pods_at_one_moment(desk: Desk) -> None:
         how = Counter(one.kernel.start for one in launched)
         assert how["warm"] + how["cold"] == SERVERS
         assert 1 <= how["warm"] <= PODS
-        assert keeper.warm() == PODS - how["warm"], "what nobody claimed is warm still"
+        await until(
+            lambda: keeper.warm() == PODS - how["warm"], "what nobody claimed is warm still"
+        )
         await asyncio.gather(*(one.launcher.stop(k) for one, k in zip(crowd, ids, strict=True)))
         await settled(lambda: not stage.live() and not stage.records(), "all ends with its kernel")
 
@@ -195,7 +197,11 @@ def test_starters_of_one_kernel_one_of_them_the_controller(
             )
             await until(lambda: all(who.warm() == IDS // 2 for who in crowd), "some are warm")
             ids = set(await asyncio.gather(*(race(stage, one, other) for _ in range(IDS))))
-            await until(
+            # Whatever the races came to, one that nobody but the controller can start.
+            alone = stage.kernel()
+            await asyncio.to_thread(apply_kernel, desk, alone)
+            ids.add(alone.kernel_id)
+            await settled(
                 lambda: stage.whole(ids), "each kernel runs in one pod, which its record names"
             )
             for name, kernel_id in stage.live().items():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from jupyter_elastic.agent import processes
 from jupyter_elastic.cluster.kubernetes.facts import amounts
 from jupyter_elastic.cluster.kubernetes.objects import EventObject, PodObject
 from jupyter_elastic.cluster.kubernetes.resize import (
@@ -42,6 +43,7 @@ from ..testcluster.world import Kube
 
 STRATEGIC = MERGE.replace("merge-patch", "strategic-merge-patch")
 SLEEP = ["sleep", "3600"]
+PATIENT = Policy(deferred_grace=90, in_progress_grace=90)
 SMALL = Size(cpu_request=20, cpu_limit=500, memory_request=128 * MIB, memory_limit=128 * MIB)
 
 
@@ -107,16 +109,26 @@ class Node:
         running = [msgspec.convert(one, PodObject) for one in pods]
         return total - sum(size_of(amounts(one)).cpu_request for one in running)
 
-    def resize(self, name: str, size: Size, policy: Policy) -> ElasticError | None:
-        """Carry one out to its end; the error, or None when it is in force."""
+    def resize(
+        self,
+        name: str,
+        size: Size,
+        policy: Policy,
+        meanwhile: Callable[[State], object] = lambda state: None,
+    ) -> ElasticError | None:
+        """Carry one out to its end; the error, or None when it is in force.
+
+        ``meanwhile`` is called with each state that is reported.
+        """
         machine = Resizing(self.pod(name), size, policy, time.monotonic())
         self.reports.clear()
         actions: list[Action] = list(machine.advance(self.patch(name, size), time.monotonic()))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             for action in actions:
                 if isinstance(action, Report):
                     self.reports.append(action.state)
+                    meanwhile(action.state)
                 if isinstance(action, Finish):
                     return None
                 if isinstance(action, GiveUp):
@@ -153,38 +165,38 @@ def test_growing_and_shrinking(node: Node) -> None:
     node.make("one", SLEEP)
     uid = node.pod("one").metadata.uid
     for size in (sized(40, 256 * MIB), sized(30, 192 * MIB)):
-        assert node.resize("one", size, Policy()) is None
+        assert node.resize("one", size, PATIENT) is None
         assert node.reports[-1] is State.DONE
         assert in_force(node.pod("one")) == size
         limits = node.kube.limits(uid)
         assert limits is not None
         assert limits.memory == size.memory_limit
     # Asking for the present size again is at its end at once.
-    assert node.resize("one", sized(30, 192 * MIB), Policy()) is None
+    assert node.resize("one", sized(30, 192 * MIB), PATIENT) is None
 
 
 def test_more_than_the_node_has_is_reverted(node: Node) -> None:
     node.make("one", SLEEP)
     for size in (sized(64_000, 128 * MIB), sized(20, 4096 * GIB)):
-        error = node.resize("one", size, Policy())
+        error = node.resize("one", size, PATIENT)
         assert isinstance(error, NoNodeFits)
         assert "where the node has" in error.message
         assert node.reports[-3:] == [State.INFEASIBLE, State.REVERTING, State.REVERTED]
         assert size_of(amounts(node.pod("one"))) == SMALL
-    assert node.resize("one", sized(30, 160 * MIB), Policy()) is None
+    assert node.resize("one", sized(30, 160 * MIB), PATIENT) is None
 
 
 def test_what_is_not_free_now_is_reverted_or_used_when_it_is(node: Node) -> None:
     node.make("one", SLEEP)
     node.make("other", SLEEP, sized(node.free() - 300, 64 * MIB))
     most = sized(node.free() + 200, 128 * MIB)
-    error = node.resize("one", most, Policy(deferred_grace=2))
+    error = node.resize("one", most, Policy(deferred_grace=2, in_progress_grace=90))
     assert isinstance(error, NoNodeFits)
     assert "are free" in error.message
     assert node.reports[-3:] == [State.DEFERRED, State.REVERTING, State.REVERTED]
     assert size_of(amounts(node.pod("one"))) == SMALL
     node.api.delete(f"{node.path}/pods/other")
-    assert node.resize("one", most, Policy(deferred_grace=30)) is None
+    assert node.resize("one", most, PATIENT) is None
 
 
 def test_memory_in_use_is_refused_with_figures(node: Node) -> None:
@@ -194,7 +206,7 @@ def test_memory_in_use_is_refused_with_figures(node: Node) -> None:
     uid = node.pod("one").metadata.uid
     until("it has the memory", lambda: used(node, uid) > 150 * MIB)
     until("the kubelet has a figure", lambda: node.reported(uid) > 150 * MIB)
-    error = node.resize("one", sized(20, 64 * MIB), Policy())
+    error = node.resize("one", sized(20, 64 * MIB), PATIENT)
     assert isinstance(error, ShrinkUnderUse)
     assert "64 MiB would be too little" in error.message
     least = re.search(r"at least (\d+) MiB", error.remedy)
@@ -214,10 +226,16 @@ def used(node: Node, uid: str) -> int:
 
 
 def test_a_kernel_killed_meanwhile_is_said(node: Node) -> None:
-    node.make("one", ["sh", "-c", "sleep 6; exit 7"])
-    # Deferred until the container ends.
+    node.make("one", SLEEP)
+    uid = node.pod("one").metadata.uid
     node.make("other", SLEEP, sized(node.free() - 300, 64 * MIB))
-    error = node.resize("one", sized(node.free() + 200, 128 * MIB), Policy())
+
+    def end_when_it_waits(state: State) -> None:
+        if state is State.DEFERRED:
+            processes.kill(node.kube.container_pids(uid) or [])
+
+    most = sized(node.free() + 200, 128 * MIB)
+    error = node.resize("one", most, PATIENT, end_when_it_waits)
     assert isinstance(error, ResizeLost)
     assert State.LOST in node.reports
     assert size_of(amounts(node.pod("one"))) == SMALL
@@ -226,6 +244,6 @@ def test_a_kernel_killed_meanwhile_is_said(node: Node) -> None:
 def test_what_the_api_refuses_changes_nothing(node: Node) -> None:
     node.make("one", SLEEP)
     same = Size(cpu_request=70, cpu_limit=70, memory_request=MIB, memory_limit=MIB)
-    assert isinstance(node.resize("one", same, Policy()), BadRequest)  # another QoS class
+    assert isinstance(node.resize("one", same, PATIENT), BadRequest)  # another QoS class
     assert node.reports == [State.DENIED]
     assert size_of(amounts(node.pod("one"))) == SMALL

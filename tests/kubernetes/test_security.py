@@ -85,12 +85,12 @@ def test_channels_are_encrypted_and_need_the_keys(world: Served) -> None:
     connection = connection_of(world, kernel_id)
     assert connection["curve_publickey"]
     assert connection["curve_secretkey"]
-    assert answers(connection, 20)
+    assert answers(connection, 60)
     stranger = {k: v for k, v in connection.items() if not k.startswith("curve_")}
     assert not answers(stranger, 3), "although it has the key that messages are signed with"
     world.post(f"/api/kernels/{kernel_id}/restart")
     assert connection_of(world, kernel_id) == connection
-    assert answers(connection, 20)
+    assert answers(connection, 60)
 
 
 def test_a_kernel_that_cannot_encrypt_is_refused_unless_an_admin_says_otherwise(
@@ -232,7 +232,7 @@ def test_pods_are_restricted_but_for_what_the_template_mounts(world: Served, kub
 
 def pending(world: Served, kernel_id: str) -> Any:
     """The pod of a kernel that no node takes."""
-    return world.until(lambda: (world.pods_of(kernel_id) or [None])[0], "its pod", 30)
+    return world.until(lambda: (world.pods_of(kernel_id) or [None])[0], "its pod")
 
 
 def shape(pod: dict[str, Any]) -> dict[str, Any]:

@@ -81,10 +81,22 @@ def test_a_pods_status_from_inside(desk: Desk) -> None:
                 "open('/tmp/je.zip', 'wb').write(raw)\nsys.path.append('/tmp/je.zip')\n"
                 "%load_ext jupyter_elastic\n1"
             )
-            status = ast.literal_eval(await channel.execute("%elastic status --json"))
+
+            async def told() -> dict[str, Any]:
+                answer = await channel.execute("%elastic status --json")
+                found: dict[str, Any] = ast.literal_eval(answer)
+                return found
+
+            async def settled() -> bool:
+                now = await told()
+                return bool(
+                    now["memory"]["limit"] == parse_memory(view["resources"]["memory"])
+                    and now["cpu"]["limit"] == parse_cpu(view["resources"]["cpu"]) / 1000
+                )
+
+            await eventually(settled, "the limits that were asked for")
+            status = await told()
             assert (status["template"], status["pod"]) == ("work", view["pod"])
-            assert status["memory"]["limit"] == parse_memory(view["actual"]["memory"])
-            assert status["cpu"]["limit"] == parse_cpu(view["actual"]["cpu"]) / 1000
             assert 0 < status["memory"]["now"] < status["memory"]["limit"]
             assert status["limits_by"].startswith("cgroup-v")
 
@@ -135,11 +147,15 @@ def test_a_kernel_that_was_only_applied_is_started_and_can_be_attached(desk: Des
                 kernels = await server.request("GET", "/api/kernels")
                 return any(one["id"] == kernel_id for one in kernels)
 
-            await eventually(there, "the kernel is adopted", 30)
+            await eventually(there, "the kernel is adopted")
             channel = await server.connect(kernel_id)
             assert await channel.execute("1 + 1") == "2"
-            view = await kernel(server, kernel_id)
-            assert view["actual"]["memory"] == "200Mi"
+
+            async def sized() -> bool:
+                actual = (await kernel(server, kernel_id))["actual"]
+                return bool(actual and actual["memory"] == "200Mi")
+
+            await eventually(sized, "the size that was applied")
             # As `kubectl delete kernel X`: everything ends.
             desk.kube.admin.delete(f"{KERNELS.format(desk.namespace)}/{kernel_id}")
 
@@ -148,7 +164,7 @@ def test_a_kernel_that_was_only_applied_is_started_and_can_be_attached(desk: Des
                 mine = [p for p in desk.pods() if kernel_id in str(p["metadata"]["labels"])]
                 return bool(not kernels and not mine)
 
-            await eventually(ended, "the kernel's pod ends with it", 30)
+            await eventually(ended, "the kernel's pod ends with it")
 
     asyncio.run(scenario())
 
@@ -167,7 +183,7 @@ def test_a_kernel_that_was_applied_is_held_to_its_template(desk: Desk) -> None:
                     and phases[unknown].get("reason") == "UnknownTemplate"
                 )
 
-            await eventually(failed, "both are refused", 30)
+            await eventually(failed, "both are refused")
             assert desk.pods() == []
 
     asyncio.run(scenario())
@@ -191,7 +207,7 @@ def test_the_pool_is_an_object_that_shows_and_steers_it(desk: Desk) -> None:
                 async def look() -> bool:
                     return all(status().get(key) == value for key, value in wanted.items())
 
-                await eventually(look, f"the pool's status is {wanted}", 30)
+                await eventually(look, f"the pool's status is {wanted}")
 
             await shown(warm=1, target=1)
             [row] = status()["templates"]
@@ -202,8 +218,17 @@ def test_the_pool_is_an_object_that_shows_and_steers_it(desk: Desk) -> None:
             await shown(warm=2, target=2)
             desk.kube.admin.patch(path, {"spec": {"sizes": {"work": 0}}})
             await shown(warm=0, target=0)
+
+            async def empty() -> bool:
+                return desk.pods() == []
+
+            await eventually(empty, "the pods are gone")
             desk.kube.admin.patch(path, {"spec": {"paused": True, "sizes": {"work": 5}}})
-            await asyncio.sleep(1)
+
+            async def paused() -> bool:
+                return bool("paused" in str(status().get("templates")))
+
+            await eventually(paused, "the pool says that it is paused")
             assert desk.pods() == []
 
     asyncio.run(scenario())
@@ -221,14 +246,18 @@ def test_a_server_that_leaves_hands_the_pool_over(desk: Desk) -> None:
         async with desk.server() as staying, desk.server() as leaving:
             await warm(leaving)
             servers = {f"-{staying.pid}-": staying, f"-{leaving.pid}-": leaving}
-            [first] = [mark for mark in servers if mark in holder()]
+
+            async def keeper() -> str:
+                return next((mark for mark in servers if mark in holder()), "")
+
+            first = await eventually(keeper, "one of them keeps the pool")
             stops, stays = servers[first], next(s for m, s in servers.items() if m != first)
             await stops.stop()
 
             async def taken() -> bool:
                 return f"-{stays.pid}-" in holder()
 
-            await eventually(taken, "the other one keeps the pool", 30)
+            await eventually(taken, "the other one keeps the pool")
             [spare] = desk.pods()
             kubectl_delete(desk, spare["metadata"]["name"])
             await warm(stays)
@@ -261,7 +290,7 @@ def test_emptying_a_node_does_not_take_kernels_away(desk: Desk) -> None:
             async def gone() -> bool:
                 return spare not in {p["metadata"]["name"] for p in desk.pods()}
 
-            await eventually(gone, "the pod of the pool is gone", 30)
+            await eventually(gone, "the pod of the pool is gone")
 
     asyncio.run(scenario())
 
@@ -312,7 +341,7 @@ def test_an_administrator_lists_resizes_and_stops_the_kernels_of_others(desk: De
             async def gone() -> bool:
                 return not await adas.request("GET", "/api/kernels")
 
-            await eventually(gone, "the owner's server let go of it", 30)
+            await eventually(gone, "the owner's server let go of it")
             assert desk.kernels() == []
 
     asyncio.run(scenario())

@@ -5,6 +5,7 @@ Whatever the answer, the kernel's variables stay, and after a refusal its limits
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -19,9 +20,11 @@ from ..server.tools import Cell
 from ..testcluster.api import until
 from ..testcluster.world import Kube
 from .desk import KERNELS
-from .served import RESOURCES, Served, own, served
+from .served import RESOURCES, Served, own, served, server_on
 
 MIB, GIB = 2**20, 2**30
+GRACE = 10.0
+"""Seconds for which a resize may wait for room: within them a test sees that it waits."""
 GPU = "nvidia.com/gpu"
 OFFERS = {
     "work": {"pool": 1, "resources": RESOURCES},
@@ -34,7 +37,7 @@ OFFERS = {
 
 @pytest.fixture(scope="module")
 def server(kube: Kube) -> Iterator[Served]:
-    with served(kube, offers=OFFERS, deferred_grace=4.0) as running:
+    with served(kube, offers=OFFERS, deferred_grace=GRACE) as running:
         yield running
         running.assert_nothing_runs()
 
@@ -76,7 +79,9 @@ class Subject:
         return state["limits"] is None or state["limits"].memory == memory
 
     def assert_as_before(self) -> None:
-        """Nothing is changed, and the kernel still has its variables."""
+        """Nothing is changed in the end, and the kernel still has its variables."""
+        with contextlib.suppress(AssertionError):  # the next line says what differs
+            self.world.until(lambda: self.state() == self.before, "all is as before")
         assert self.state() == self.before
         assert self.world.execute(self.id, "kept") == "41"
 
@@ -112,7 +117,7 @@ def test_more_than_the_node_has_free_now(server: Served, kernel: Subject) -> Non
         problem = server.answer(request).json
     assert problem["reason"] == "NoNodeFits", problem
     assert "8" in problem["title"], problem
-    assert "Nothing became free within 4 s" in problem["title"]
+    assert f"Nothing became free within {GRACE:.0f} s" in problem["title"]
     resize = server.elastic(kernel.id)["resize"]
     assert (resize["state"], resize["message"]) == ("Refused", problem["detail"])
     kernel.assert_as_before()
@@ -140,6 +145,12 @@ def test_without_the_right_to_resize(server: Served, kernel: Subject) -> None:
     kernel.assert_as_before()
 
 
+def has_cpu(world: Served, uid: str, millicores: int) -> bool:
+    """Whether the machine lets a pod have so much."""
+    limits = world.desk.kube.limits(uid)
+    return limits is not None and limits.cpu == millicores
+
+
 def test_up_and_down_in_place_while_a_cell_runs(world: Served) -> None:
     world.warm("work")
     kernel_id = world.start()
@@ -165,7 +176,10 @@ def test_up_and_down_in_place_while_a_cell_runs(world: Served) -> None:
         assert (view["actual"]["memory"], view["actual"]["cpu"]) == (memory, cpu)
         limits = world.desk.kube.limits(uid)
         if limits is not None:
-            assert limits == (size + overhead, millis + CPU_OVERHEAD)
+            assert limits.memory == size + overhead, "as the agent has seen before it was Done"
+            wanted = millis + CPU_OVERHEAD
+            holds = partial(has_cpu, world, uid, wanted)
+            world.until(holds, f"{wanted}m CPU in force")
         usage = world.get(f"/elastic/api/kernels/{kernel_id}/usage")
         assert usage["memory_limit"] == size
     pod = world.pod_of(kernel_id)
@@ -189,22 +203,32 @@ def test_a_refusal_right_after_the_claim_leaves_the_size_that_was_claimed(world:
     claimed = world.pod_of(kernel_id)["spec"]["containers"][0]["resources"]
     world.refuses(kernel_id, cpu="100")
     assert world.pod_of(kernel_id)["spec"]["containers"][0]["resources"] == claimed
-    view = world.elastic(kernel_id)
-    assert view["actual"] == view["resources"]
+
+    def settled() -> bool:
+        view = world.elastic(kernel_id)
+        return bool(view["actual"] == view["resources"])
+
+    world.until(settled, "the size that was claimed is in force")
 
 
-def test_room_that_appears_is_taken(world: Served) -> None:
-    kernel = Subject(world)
-    path = f"/elastic/api/kernels/{kernel.id}"
-    with world.desk.crowded(free=3 * GIB) as end:
-        request = world.meanwhile("PATCH", path, {"resources": {"memory": "8Gi"}})
-        world.until(lambda: waits(world, kernel.id), "it waits")
-        end()
-        reply = world.answer(request)
-    assert reply.status == 200, reply
-    assert reply.json["actual"]["memory"] == "8Gi"
-    assert reply.json["resize"]["state"] == "Done"
-    assert world.execute(kernel.id, "kept") == "41"
+def test_room_that_appears_is_taken(server: Served) -> None:
+    """By a server that waits for it as long as it takes."""
+    home = server.home / "patient"
+    home.mkdir()
+    config = "c.ElasticKernels.owner = 'patient'\nc.ElasticKernels.keep_pool = False\n"
+    with server_on(server.desk, config, home=home, deferred_grace=90.0) as world:
+        kernel = Subject(world)
+        path = f"/elastic/api/kernels/{kernel.id}"
+        with world.desk.crowded(free=3 * GIB) as end:
+            request = world.meanwhile("PATCH", path, {"resources": {"memory": "8Gi"}})
+            world.until(lambda: waits(world, kernel.id), "it waits")
+            end()
+            reply = world.answer(request)
+        assert reply.status == 200, reply
+        assert reply.json["actual"]["memory"] == "8Gi"
+        assert reply.json["resize"]["state"] == "Done"
+        assert world.execute(kernel.id, "kept") == "41"
+        world.stop_all()
 
 
 def test_less_memory_than_is_in_use(world: Served) -> None:
@@ -294,9 +318,9 @@ def test_a_warm_pod_whose_node_is_full_is_left_for_another_unnoticed(world: Serv
         assert first["start"] == "warm"
         world.until(lambda: waits(world, kernel_id), "the user sees that it waits")
         # The node stays full until the kernel is given up there; then there is room elsewhere.
-        world.until(lambda: world.elastic(kernel_id)["phase"] == "Moving", "it moves", 30)
+        world.until(lambda: world.elastic(kernel_id)["phase"] == "Moving", "it moves")
         end()
-        view = world.phase(kernel_id, "Running", 45)
+        view = world.phase(kernel_id, "Running", 100)
     assert view["pod"] != first["pod"]
     assert view["actual"]["memory"] == "8Gi"
     assert world.execute(kernel_id, "6 * 7") == "42"
@@ -317,7 +341,7 @@ def test_a_used_kernel_whose_node_is_full_is_told(world: Served) -> None:
             resize = world.elastic(kernel_id)["resize"]
             return resize if resize and resize["state"] == "Refused" else None
 
-        resize = world.until(told, "the record says that the size is not there", 30)
+        resize = world.until(told, "the record says that the size is not there")
     assert resize["reason"] == "NoNodeFits"
     assert "no room" in resize["message"]
     view = world.elastic(kernel_id)
@@ -351,7 +375,7 @@ def test_memory_taken_before_a_small_claim_is_in_force_is_told(world: Served) ->
             pytest.skip("the node was faster: the kernel ran out of memory, which is told too")
         return view if view["resize"] and view["resize"]["state"] == "Refused" else None
 
-    view = world.until(told, "the record says that the kernel has another size", 30)
+    view = world.until(told, "the record says that the kernel has another size")
     assert view["resize"]["reason"] == "ShrinkUnderUse"
     assert "uses" in view["resize"]["message"]
     assert view["actual"]["cpu"] == "200m"
@@ -375,7 +399,7 @@ def test_a_size_that_is_written_into_the_object(world: Served) -> None:
         return resize if (resize["state"], resize["reason"]) == (state, reason) else None
 
     edit(memory="300Mi", cpu="750m")
-    world.until(lambda: ended("Done"), "it is in force", 30)
+    world.until(lambda: ended("Done"), "it is in force")
     view = world.elastic(subject.id)
     assert view["actual"] == view["resources"] == {"cpu": "750m", "memory": "300Mi", "gpu": None}
     world.until(subject._settled, "the size is in force")
@@ -387,15 +411,15 @@ def test_a_size_that_is_written_into_the_object(world: Served) -> None:
         ("NoGpu", "GPU", {"memory": "300Mi", "gpu": {"kind": GPU, "count": 1}}),
     ):
         edit(**wish)
-        told = world.until(partial(ended, "Refused", reason), f"refused: {reason}", 60)
+        told = world.until(partial(ended, "Refused", reason), f"refused: {reason}")
         assert words in told["message"], told
-        assert subject.state() == before, "what was refused is put back"
+        world.until(lambda: subject.state() == before, "what was refused is put back")
         record = world.desk.kube.admin.get(path)
         assert record["status"]["resize"]["state"] == "Refused", "as kubectl shows it"
         assert record["spec"]["resources"]["memory"] == "300Mi"
     assert world.resize(subject.id, cpu="500m")["actual"]["cpu"] == "500m"
     edit(memory="320Mi")
     world.until(
-        lambda: world.elastic(subject.id)["actual"]["memory"] == "320Mi", "what can be is done", 30
+        lambda: world.elastic(subject.id)["actual"]["memory"] == "320Mi", "what can be is done"
     )
     assert world.execute(subject.id, "kept") == "41"

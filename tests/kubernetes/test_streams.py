@@ -207,13 +207,13 @@ async def test_a_lease_is_held_released_and_taken_over(kube: Kube, namespace: st
         client(kube.kubeconfig, namespace) as one,
         client(kube.kubeconfig, namespace) as two,
     ):
-        a = LeaseElector(one, "pool", "a", duration=5)
-        b = LeaseElector(two, "pool", "b", duration=5)
+        a = LeaseElector(one, "pool", "a", duration=8)
+        b = LeaseElector(two, "pool", "b", duration=8)
         held = await asyncio.gather(a.acquire(), b.acquire())
         assert sorted(held) == [False, True]
         holder, other = (a, b) if held[0] else (b, a)
-        for _ in range(4):
-            await asyncio.sleep(1.8)
+        for _ in range(9):  # for longer than the duration
+            await asyncio.sleep(1)
             assert await holder.acquire()
             assert not await other.acquire()
         path = one.path("leases", "pool", api=LEASES)
@@ -229,7 +229,7 @@ async def test_a_lease_is_held_released_and_taken_over(kube: Kube, namespace: st
         assert await other.acquire()
         # It falls silent.
         assert not await holder.acquire()
-        await until_held(holder, 20)
+        await until_held(holder, 90)
         assert json.loads(await one.request("GET", path))["spec"]["leaseTransitions"] == 2
         await other.release()
         assert await holder.acquire()
@@ -292,11 +292,11 @@ async def dialed(forwards: PortForwards, port: int) -> AsyncIterator[Any]:
 
 async def up(forwards: PortForwards) -> None:
     """Wait until the pod listens: until then its connections are closed."""
-    for _ in range(100):
+    for _ in range(600):
         async with dialed(forwards, 21000) as (reader, writer):
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 writer.write(b"?")
-                await asyncio.wait_for(reader.readexactly(1), 20)
+                await asyncio.wait_for(reader.readexactly(1), 60)
                 return
         await asyncio.sleep(0.1)
     raise AssertionError("the pod does not listen")

@@ -73,7 +73,7 @@ def test_two_builds_at_once_are_one(cache: Path, monkeypatch: pytest.MonkeyPatch
 
     def compile_once(out: Path, say: build.Say) -> None:
         builds.append(out)
-        assert second_waits.wait(30)
+        assert second_waits.wait(60)
 
     monkeypatch.setattr(build, "_compile", compile_once)
     found: list[Path] = []
@@ -165,7 +165,7 @@ def test_down_leaves_nothing(second: Cluster, capsys: pytest.CaptureFixture[str]
     second.down()
     assert not any(own(name, state).values())
     assert shared() == before
-    assert not Path(f"/proc/{process}").exists()
+    until("its pod's process ended", lambda: not Path(f"/proc/{process}").exists())
 
 
 @pytest.mark.fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jupyter_elastic.podoptions import PodOptions
 from jupyter_elastic.resources import Resources
 
 from ..contract.suite import World
+from ..testcluster.api import until
 from ..testcluster.world import Kube
 
 HERE = Path(adapter.__file__).parent
@@ -23,7 +25,7 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def install(kube: Kube) -> None:
-    """Have our resource definitions in the cluster, as they are now. Idempotent."""
+    """Have our resource definitions in the cluster, as they are now, and served. Idempotent."""
     for file in sorted((HERE / "crds").glob("*.yaml")):
         body = yaml.safe_load(file.read_text())
         path = f"{DEFINITIONS}/{body['metadata']['name']}"
@@ -31,6 +33,9 @@ def install(kube: Kube) -> None:
             kube.admin.post(DEFINITIONS, body)
         else:
             kube.admin.patch(path, {"spec": body["spec"]})
+        group, names = body["spec"]["group"], body["spec"]["names"]
+        served = f"/apis/{group}/v1alpha1/{names['plural']}"
+        until(f"{names['kind']} objects are served", partial(kube.admin.find, served))
 
 
 def rules(name: str = "server-role") -> list[Any]:

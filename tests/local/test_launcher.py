@@ -17,6 +17,7 @@ from jupyter_elastic.kernels.launcher import Launcher
 from jupyter_elastic.kernels.startargs import StartArgs
 from jupyter_elastic.model import Kernel, KernelPhase, Pod, Resize, Step
 
+from ..contract.suite import until
 from ..contract.test_local import LocalWorld
 
 
@@ -102,7 +103,7 @@ def test_a_pod_that_ends_before_the_start_is_replaced(
                 await launcher.launch(kernel, losing.template(), args())
             now = cluster.kernels()[kernel.kernel_id]
             assert (now.phase, now.pod) == (KernelPhase.FAILED, None)
-            assert not [pod for pod in cluster.pods().values() if pod.kernel_id]
+            await until(lambda: not [pod for pod in cluster.pods().values() if pod.kernel_id])
 
     losing.run(story)
 
@@ -170,7 +171,7 @@ def test_no_user_code_runs_in_a_pod_that_is_refused_its_size(world: LocalWorld) 
         with pytest.raises(QuotaFull):
             await launcher.launch(kernel, watched.template(), args())
         assert "start" not in watched.asked
-        assert not cluster.pods(), "the pod went, with what was prepared"
+        await until(lambda: not cluster.pods())  # it went, with what was prepared
         await launcher.close()
 
     watched.run(story)

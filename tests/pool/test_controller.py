@@ -55,7 +55,7 @@ def warm(cluster: LocalCluster, version: str | None = None) -> list[Pod]:
     ]
 
 
-async def until(condition: Any, what: str, timeout: float = 60) -> None:
+async def until(condition: Any, what: str, timeout: float = 120) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
@@ -154,7 +154,7 @@ def test_stops_at_once_also_when_it_is_just_woken(state_dir: Path) -> None:
                 await asyncio.sleep(0.003)
                 controller.wake()
                 await asyncio.sleep(0)
-                await asyncio.wait_for(controller.stop(), 5)
+                await asyncio.wait_for(controller.stop(), 60)
                 assert not controller.leading
 
     asyncio.run(scenario())

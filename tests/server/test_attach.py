@@ -17,15 +17,25 @@ from benchmarks.server import Channel
 
 from .world import World, template, templates, world_of
 
-SECONDS = 2
-"""How long a pod of the slow template takes to warm up; none is kept warm."""
+SLOWLY = """
+import os, time
+end = time.monotonic() + 120
+while not os.path.exists({gate!r}) and time.monotonic() < end:
+    time.sleep(0.02)
+"""
+"""What the slow template preloads: its pods warm up once the gate is there; none is kept warm."""
 PENDING = "c.MappingKernelManager.use_pending_kernels = True\n"
+
+
+def gate(home: Path) -> Path:
+    """The file without which no start of the slow template goes on."""
+    return home / "gate"
 
 
 def make_config(home: Path, pending: bool) -> str:
     """A template whose preload list has a module that takes its time."""
     (home / "lib").mkdir()
-    (home / "lib" / "slowly.py").write_text(f"import time\ntime.sleep({SECONDS})\n")
+    (home / "lib" / "slowly.py").write_text(SLOWLY.format(gate=str(gate(home))))
     slow = template("slow", preload=["slowly"], env={"PYTHONPATH": str(home / "lib")})
     return templates(slow, template("quick", pool=1)) + (PENDING if pending else "")
 
@@ -38,7 +48,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[World]:
 
 @pytest.fixture
 def world(server: World) -> Iterator[World]:
-    """The module's server; each test must leave it as it found it."""
+    """The module's server; each test must leave it as it found it. Slow starts wait."""
+    gate(server.home).unlink(missing_ok=True)
     try:
         yield server
         server.assert_nothing_runs()
@@ -57,6 +68,11 @@ def is_starting(world: World, kernel_id: str) -> bool:
     return bool(world.elastic(kernel_id)["phase"] == "Starting")
 
 
+def go_on(world: World) -> None:
+    """Let slow starts come to their end."""
+    gate(world.home).touch()
+
+
 def only_slow_pod(world: World) -> list[str]:
     """Pods with a kernel; asserts that no kernel runs outside of pods."""
     assert world.plain_kernels() == []
@@ -67,9 +83,10 @@ def test_a_session_attaches_to_a_kernel_that_starts(world: World) -> None:
     kernel_id = begin(world)
     path = world.notebook("one.ipynb")
     session = world.post("/api/sessions", world.session(path, {"id": kernel_id, "name": "slow"}))
-    assert is_starting(world, kernel_id)
+    world.until(lambda: is_starting(world, kernel_id), "it starts")
     assert session["kernel"]["id"] == kernel_id
     assert session["kernel"]["name"] == "slow"
+    go_on(world)
     world.phase(kernel_id, "Running")
     assert world.execute(kernel_id, "__import__('slowly').__name__") == "'slowly'"
     assert [k["id"] for k in world.get("/api/kernels")] == [kernel_id]
@@ -85,8 +102,18 @@ def test_another_session_changes_to_a_kernel_that_starts(world: World) -> None:
     old = session["kernel"]["id"]
     world.phase(old, "Running")
     kernel_id = begin(world)
-    changed = world.patch(f"/api/sessions/{session['id']}", {"kernel": {"id": kernel_id}})
-    assert changed["kernel"]["id"] == kernel_id
+
+    async def change() -> str:
+        change = {"kernel": {"id": kernel_id}}
+        work = world.server.request("PATCH", f"/api/sessions/{session['id']}", change)
+        asked = asyncio.ensure_future(work)
+        while (await world.server.request("GET", place))["phase"] != "Starting":
+            await asyncio.sleep(0.05)
+        go_on(world)
+        return str((await asked)["kernel"]["id"])
+
+    place = f"/elastic/api/kernels/{kernel_id}"
+    assert world.run(change()) == kernel_id
     world.phase(kernel_id, "Running")
     assert world.execute(kernel_id, "1 + 1") == "2"
     world.until(
@@ -119,6 +146,7 @@ def test_changing_to_a_slow_template_keeps_the_old_kernel_until_the_new_one_answ
         assert await channel.execute("x") == "5"
         channel.close()
         assert not work.done()
+        go_on(world)
         return str((await work)["kernel"]["id"])
 
     new = world.run(change())
@@ -174,15 +202,19 @@ def test_deleting_while_a_plain_post_waits_ends_that_post(world: World) -> None:
 def test_channels_that_are_opened_while_it_starts_open_when_it_runs(world: World) -> None:
     kernel_id = begin(world)
 
-    async def scenario() -> tuple[str, str]:
+    async def scenario() -> str:
         opening = asyncio.ensure_future(world.server.connect(kernel_id))
-        before = await world.server.request("GET", f"/elastic/api/kernels/{kernel_id}")
-        channel: Channel = await asyncio.wait_for(opening, 30)
+        place = f"/elastic/api/kernels/{kernel_id}"
+        while (await world.server.request("GET", place))["phase"] != "Starting":
+            await asyncio.sleep(0.05)
+        assert not opening.done()
+        go_on(world)
+        channel: Channel = await asyncio.wait_for(opening, 120)
         result = await channel.execute("1 + 1")
         channel.close()
-        return before["phase"], result
+        return result
 
-    assert world.run(scenario()) == ("Starting", "2")
+    assert world.run(scenario()) == "2"
     assert len(world.get("/api/kernels")) == 1
     assert len(only_slow_pod(world)) == 1
     world.delete(f"/api/kernels/{kernel_id}")
@@ -196,9 +228,9 @@ def test_channels_of_a_start_that_is_cancelled_do_not_stay_open(world: World) ->
         await asyncio.sleep(0.2)  # wherever that finds the opening, the outcome is the same
         await world.server.request("DELETE", f"/api/kernels/{kernel_id}")
         try:
-            channel = await asyncio.wait_for(opening, 20)
+            channel = await asyncio.wait_for(opening, 60)
             while True:
-                await asyncio.wait_for(channel.receive(), 20)
+                await asyncio.wait_for(channel.receive(), 60)
         except HTTPClientError:
             return "refused"
         except (ConnectionError, WebSocketClosedError):
@@ -218,6 +250,7 @@ def test_many_who_attach_at_once_get_one_kernel(world: World) -> None:
                 for p in paths
             )
         )
+        go_on(world)
         channels = await asyncio.gather(*(world.server.connect(kernel_id) for _ in range(3)))
         values = [await c.execute("__import__('os').getpid()") for c in channels]
         for channel in channels:

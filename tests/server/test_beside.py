@@ -168,13 +168,13 @@ def test_behind_a_gateway_nothing_is_changed(tmp_path: Path) -> None:
                 except OSError:
                     return False
 
-            await eventually(up, "the server answering", 60)
+            await eventually(up, "the server answering", 120)
             return await status("/elastic/api/status")
 
         assert asyncio.run(scenario()) == 502
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
     text = log.read_text()
     assert "kernels come from a gateway" in text
     assert "jupyter_elastic | extension was successfully loaded" in text

@@ -82,7 +82,7 @@ class Desk:
         }
         (home / "desk-work").mkdir(exist_ok=True)
 
-    def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
         """``python -m ...`` in the shell's directory."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
@@ -186,8 +186,8 @@ def test_a_console_attaches_by_the_connection_file(world: World) -> None:
     client.load_connection_file(str(world.home / "runtime" / f"kernel-{kernel_id}.json"))
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=20)
-        reply = client.execute("y = x + 1", reply=True, timeout=20)
+        client.wait_for_ready(timeout=60)
+        reply = client.execute("y = x + 1", reply=True, timeout=60)
         assert reply["content"]["status"] == "ok"
     finally:
         client.stop_channels()
@@ -289,12 +289,11 @@ def test_bash(world: World) -> None:
     async def scenario() -> None:
         channel: Channel = await world.server.connect(kernel_id)
         cell = Cell(channel, "kept=41; echo $((kept + 1)) $JUPYTER_ELASTIC_POD")
-        output = await cell.prints("42")
-        assert "bash-" in output
+        await cell.prints("42 bash-")
         cell = Cell(channel, "echo begun; sleep 60")
         await cell.prints("begun")
         await world.server.request("POST", f"/api/kernels/{kernel_id}/interrupt", {})
-        await cell.done(20)
+        await cell.done()
         await executes_again(channel)
         cell = Cell(channel, "echo kept is $kept")
         await cell.prints("kept is 41")

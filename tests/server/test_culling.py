@@ -9,7 +9,7 @@ import pytest
 from .tools import Cell
 from .world import World, template, templates, world_of
 
-BRIEF = 3.0
+BRIEF = 5.0
 """Seconds after which the template ``brief`` ends an idle kernel."""
 CONFIG = (
     templates(template("work"), template("brief", idle={"cull_after": BRIEF}))
@@ -43,7 +43,6 @@ def test_jupyters_culler_ends_plain_kernels_and_leaves_elastic_ones(world: World
     assert world.execute(elastic, "x = 1; x") == "1"
     # Started later, and gone while the elastic one, idle for longer, is there.
     plain = world.post("/api/kernels", {"name": "python3"})["id"]
-    assert world.execute(plain, "1 + 1") == "2"
     world.until(lambda: plain not in ids(world), "the plain kernel culled")
     assert ids(world) == {elastic}
     assert world.execute(elastic, "x") == "1"

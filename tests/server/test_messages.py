@@ -25,7 +25,7 @@ async def ask(
                 content: dict[str, Any] = message["content"]
                 return content
 
-    return await asyncio.wait_for(reply(), 30)
+    return await asyncio.wait_for(reply(), 60)
 
 
 def test_interrupt_ends_the_cell_and_keeps_the_variables(home: Path) -> None:

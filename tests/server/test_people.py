@@ -230,7 +230,7 @@ def test_events_name_no_notebook_and_no_owner(ada: World, bob: World) -> None:
         await ada.server.request("DELETE", f"/api/sessions/{session['id']}")
         heard: list[dict[str, Any]] = []
         while not heard or heard[-1].get("change") != "removed":
-            message = await asyncio.wait_for(socket.read_message(), 20)
+            message = await asyncio.wait_for(socket.read_message(), 60)
             assert message is not None
             assert "secret-plans" not in str(message)
             heard.append(json.loads(message))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-from benchmarks.server import Server
+from benchmarks.server import PATIENCE, Server
 
 from .people import CHIEF, NAME
 from .world import World, template, templates, world_of
@@ -24,7 +24,7 @@ CONFIG = (
     + """
 c.ElasticKernels.owner_from = "identity"
 c.ElasticKernels.queue_per_owner = 3
-c.ElasticKernels.start_timeout = 30
+c.ElasticKernels.start_timeout = 90
 c.ElasticLocal.memory = "512Mi"
 c.ElasticLocal.cpu = "8"
 c.ServerApp.identity_provider_class = "tests.server.people.NamedIdentity"
@@ -121,7 +121,7 @@ def test_a_start_that_waits_can_be_cancelled(people: tuple[World, World]) -> Non
     [first], [second] = begin(bob), begin(ada)
     ada.until(lambda: "2nd of 2" in waits(ada, second), "it waits behind Bob's")
     bob.delete(f"/elastic/api/kernels/{first}")
-    ada.until(lambda: "1st of 1" in waits(ada, second), "it moved up", 30)
+    ada.until(lambda: "1st of 1" in waits(ada, second), "it moved up")
     ada.delete(f"/elastic/api/kernels/{running[0]}")
     ada.phase(second, "Running")
     assert bob.get("/elastic/api/kernels")["kernels"] == []
@@ -134,7 +134,8 @@ async def ask(world: World, path: str, body: dict[str, Any]) -> tuple[int, dict[
         method="POST",
         headers={**world.server.headers, "Content-Type": "application/json"},
         body=json.dumps(body),
-        request_timeout=120,
+        connect_timeout=PATIENCE,
+        request_timeout=PATIENCE,
     )
     response = await AsyncHTTPClient().fetch(request, raise_error=False)
     return response.code, dict(response.headers)
@@ -175,6 +176,6 @@ def test_a_plain_request_waits_as_well(people: tuple[World, World]) -> None:
         await ada.server.request("DELETE", f"/elastic/api/kernels/{running[0]}")
         return await asked
 
-    reply = bob.run(scenario(), 60)
+    reply = bob.run(scenario())
     assert reply.status == 201
     assert bob.execute(reply.json["id"], "6 * 7") == "42"

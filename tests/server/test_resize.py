@@ -83,7 +83,7 @@ def test_resize_in_the_middle_of_a_cell(home: Path) -> None:
                 view = await resize(server, kernel_id, cpu=cpu)
                 assert limits.cpu() == cores
                 assert view["actual"]["cpu"] == cpu
-            assert (await cell.done(timeout=60))["content"]["status"] == "ok"
+            assert (await cell.done())["content"]["status"] == "ok"
             assert await channel.execute("kept") == "8"
             assert (await kernel(server, kernel_id))["restarts"] == 0
         finally:

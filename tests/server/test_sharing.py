@@ -71,10 +71,10 @@ def test_two_servers_of_one_owner_share_a_kernel(home: Path) -> None:
 
             async def gone() -> bool:
                 kernels = await one.request("GET", "/api/kernels")
-                return not kernels and not processes_of(pod)
+                sessions = await one.request("GET", "/api/sessions")
+                return not kernels and not sessions and not processes_of(pod)
 
-            await eventually(gone, "the kernel gone in the first server")
-            assert await one.request("GET", "/api/sessions") == []
+            await eventually(gone, "kernel and session gone in the first server")
         finally:
             await one.stop()
             await two.stop()
@@ -153,8 +153,12 @@ def test_the_pool_is_kept_by_one_and_taken_over(home: Path) -> None:
                 pool = await two.request("GET", "/elastic/api/pool")
                 return bool(pool["templates"][0]["warm"] == 2)
 
-            await eventually(full, "two warm pods", 60)
-            assert len((await one.request("GET", "/elastic/api/pool"))["pods"]) == 2
+            await eventually(full, "two warm pods", 120)
+
+            async def both() -> bool:
+                return len((await one.request("GET", "/elastic/api/pool"))["pods"]) == 2
+
+            await eventually(both, "the other server sees them, and no more")
             leaders = [
                 (await s.request("GET", "/elastic/api/pool"))["controller"] for s in (one, two)
             ]
@@ -165,7 +169,7 @@ def test_the_pool_is_kept_by_one_and_taken_over(home: Path) -> None:
             async def leads() -> bool:
                 return bool((await survivor.request("GET", "/elastic/api/pool"))["controller"])
 
-            await eventually(leads, "the other server keeps the pool", 20)
+            await eventually(leads, "the other server keeps the pool")
             assert len((await survivor.request("GET", "/elastic/api/pool"))["pods"]) == 2
         finally:
             await one.stop()

@@ -56,7 +56,7 @@ def asked(cpu: str, memory: str, template_name: str = "work") -> dict[str, Any]:
 async def executes_again(channel: Channel) -> None:
     """After a cell that failed, a kernel aborts what is sent at once: wait until that is over."""
     for _ in range(50):
-        if (await Cell(channel, "").done(20))["content"]["status"] == "ok":
+        if (await Cell(channel, "").done())["content"]["status"] == "ok":
             return
     raise AssertionError("the kernel goes on aborting")
 
@@ -70,9 +70,9 @@ def interrupted(world: World, kernel_id: str) -> str:
         cell = Cell(channel, "import time; print('begun', flush=True); time.sleep(60)")
         await cell.prints("begun")
         await world.server.request("POST", f"/api/kernels/{kernel_id}/interrupt", {})
-        assert (await cell.done(20))["content"]["ename"] == "KeyboardInterrupt"
+        assert (await cell.done())["content"]["ename"] == "KeyboardInterrupt"
         await executes_again(channel)
-        answer = await channel.execute("x", 20)
+        answer = await channel.execute("x")
         channel.close()
         return answer
 
@@ -241,6 +241,13 @@ def test_a_wish_made_for_another_template_falls_back_to_the_defaults(world: Worl
 # -- changing the kernel ----------------------------------------------------------------------
 
 
+def only(world: World, kernel_id: str) -> None:
+    """Wait until this kernel is the only one."""
+    world.until(
+        lambda: [k["id"] for k in world.get("/api/kernels")] == [kernel_id], "the old one gone"
+    )
+
+
 def test_changing_the_kernel_of_a_session(world: World) -> None:
     """Elastic to plain to elastic: each time the old one ends and the new one answers."""
     path = world.notebook("change.ipynb", asked("1", "300Mi"))
@@ -249,14 +256,14 @@ def test_changing_the_kernel_of_a_session(world: World) -> None:
     changed = world.patch(f"/api/sessions/{session['id']}", {"kernel": {"name": "python3"}})
     second = changed["kernel"]["id"]
     assert world.execute(second, "1 + 1") == "2"
-    assert [k["id"] for k in world.get("/api/kernels")] == [second]
-    assert world.get("/elastic/api/kernels")["kernels"] == []
+    only(world, second)
+    world.until(lambda: world.get("/elastic/api/kernels")["kernels"] == [], "no elastic one")
     changed = world.patch(f"/api/sessions/{session['id']}", {"kernel": {"name": "work"}})
     third = changed["kernel"]["id"]
     assert len({first, second, third}) == 3
     assert world.elastic(third)["resources"]["memory"] == "300Mi"
     assert world.execute(third, "1 + 1") == "2"
-    assert [k["id"] for k in world.get("/api/kernels")] == [third]
+    only(world, third)
     world.delete(f"/api/sessions/{session['id']}")
 
 
@@ -327,7 +334,8 @@ def test_a_kernel_id_may_be_chosen(world: World) -> None:
         ]
         == "KernelExists"
     )
-    assert len(world.processes()) <= 2  # this kernel's pod and the warm one
+    # This kernel's pod and the warm one.
+    world.until(lambda: len(world.processes()) <= 2, "there is no third pod")
     world.delete(f"/elastic/api/kernels/{kernel_id}")
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.server import Channel, Server, until_warm
+from jupyter_elastic.agent import processes
 from tests.leftovers import kill_at_once
 
 TEMPLATE = "work"
@@ -51,7 +50,7 @@ async def kernel(server: Server, kernel_id: str) -> dict[str, Any]:
     return view
 
 
-async def phase(server: Server, kernel_id: str, wanted: str, timeout: float = 30) -> dict[str, Any]:
+async def phase(server: Server, kernel_id: str, wanted: str, timeout: float = 60) -> dict[str, Any]:
     """Wait until the kernel is in a phase; fails at once when it is Failed instead."""
 
     async def there() -> dict[str, Any] | None:
@@ -64,7 +63,7 @@ async def phase(server: Server, kernel_id: str, wanted: str, timeout: float = 30
     return found
 
 
-async def eventually(look: Callable[[], Awaitable[Any]], what: str, timeout: float = 15) -> Any:
+async def eventually(look: Callable[[], Awaitable[Any]], what: str, timeout: float = 60) -> Any:
     """The first truthy thing that ``look`` returns, within a bound."""
     deadline = time.monotonic() + timeout
     while True:
@@ -84,7 +83,7 @@ class Cell:
         self.id = channel.send(code, allow_stdin)
         self.messages: list[dict[str, Any]] = []
 
-    async def until(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 30) -> Any:
+    async def until(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 60) -> Any:
         """The first message (of this cell, or a kernel-wide status) that is wanted."""
 
         async def look() -> dict[str, Any]:
@@ -96,12 +95,12 @@ class Cell:
 
         return await asyncio.wait_for(look(), timeout)
 
-    async def prints(self, text: str, timeout: float = 30) -> str:
+    async def prints(self, text: str, timeout: float = 60) -> str:
         """Wait until the cell's output contains ``text``; returns the output so far."""
         await self.until(lambda _: text in self.output, timeout)
         return self.output
 
-    async def done(self, timeout: float = 30) -> dict[str, Any]:
+    async def done(self, timeout: float = 60) -> dict[str, Any]:
         """The execute_reply."""
         reply: dict[str, Any] = await self.until(
             lambda m: m["msg_type"] == "execute_reply" and m["parent_header"]["msg_id"] == self.id,
@@ -109,7 +108,7 @@ class Cell:
         )
         return reply
 
-    async def status(self, state: str, timeout: float = 30) -> None:
+    async def status(self, state: str, timeout: float = 60) -> None:
         """Wait for a status of the kernel (``restarting``, ``dead``)."""
         await self.until(
             lambda m: m["msg_type"] == "status" and m["content"]["execution_state"] == state,
@@ -151,17 +150,13 @@ def processes_of(pod: str) -> list[int]:
 def agent_of(pod: str) -> int:
     """The pid of a pod's agent: the one whose parent is not of the pod."""
     pids = processes_of(pod)
-    for pid in pids:
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        if parent not in pids:
-            return pid
-    raise AssertionError(f"no agent among {pids}")
+    found = [one for one in map(processes.stat, pids) if one is not None]
+    return next(one.pid for one in found if one.ppid not in pids)
 
 
 def kill(pids: list[int]) -> None:
     """SIGKILL."""
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    processes.kill(pids)
 
 
 def kill_all(pod: str) -> None:

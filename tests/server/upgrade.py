@@ -40,7 +40,7 @@ async def go_on(server: Server, kernel_id: str) -> None:
     async def adopted() -> bool:
         return any(one["id"] == kernel_id for one in await server.request("GET", "/api/kernels"))
 
-    await eventually(adopted, "the kernel is adopted", 30)
+    await eventually(adopted, "the kernel is adopted")
     channel = await server.connect(kernel_id)
     assert await channel.execute("x") == "42"
     change = {"resources": {"memory": "300Mi"}}

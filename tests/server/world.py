@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from benchmarks.server import Server, start_server, until_warm
+from benchmarks.server import PATIENCE, Server, start_server, until_warm
 
 from .conftest import end_all
 
@@ -54,7 +54,7 @@ class World:
         self.server = server
         self.mark = mark
 
-    def run(self, work: Coroutine[Any, Any, _T], timeout: float = 60) -> _T:
+    def run(self, work: Coroutine[Any, Any, _T], timeout: float = 150) -> _T:
         """Run on the client's loop."""
         return self.loop.run_until_complete(asyncio.wait_for(work, timeout))
 
@@ -72,7 +72,8 @@ class World:
             headers={**self.server.headers, "Content-Type": "application/json"},
             body=raw,
             allow_nonstandard_methods=True,
-            request_timeout=120,
+            connect_timeout=PATIENCE,
+            request_timeout=PATIENCE,
         )
         try:
             response = await AsyncHTTPClient().fetch(request)
@@ -120,7 +121,7 @@ class World:
         """The body of ``POST /api/sessions`` for a notebook."""
         return {"path": path, "name": Path(path).name, "type": "notebook", "kernel": kernel}
 
-    def execute(self, kernel_id: str, code: str, timeout: float = 30) -> str:
+    def execute(self, kernel_id: str, code: str, timeout: float = 60) -> str:
         """Open the websocket, run a cell, return its result's text, close."""
 
         async def work() -> str:
@@ -130,13 +131,13 @@ class World:
             finally:
                 channel.close()
 
-        return self.run(work())
+        return self.run(work(), timeout + PATIENCE)
 
     def warm(self, template: str, count: int = 1) -> None:
         """Wait for warm pods."""
         self.run(until_warm(self.server, template, count))
 
-    def until(self, look: Callable[[], _T], what: str, timeout: float = 20) -> _T:
+    def until(self, look: Callable[[], _T], what: str, timeout: float = 60) -> _T:
         """The first truthy thing that ``look`` returns, within a bound."""
         deadline = time.monotonic() + timeout
         while True:
@@ -147,7 +148,7 @@ class World:
                 raise AssertionError(f"not within {timeout} s: {what}")
             self.run(asyncio.sleep(0.05))
 
-    def phase(self, kernel_id: str, wanted: str, timeout: float = 30) -> Any:
+    def phase(self, kernel_id: str, wanted: str, timeout: float = 60) -> Any:
         """Wait until the kernel is in a phase; returns it."""
 
         def there() -> Any:
@@ -224,7 +225,7 @@ class World:
             running = set(self.processes())  # first: the pool may be refilled meanwhile
             return running <= {pod["name"] for pod in self.get("/elastic/api/pool")["pods"]}
 
-        self.until(only_the_pools, "no process but those of the pool", 20)
+        self.until(only_the_pools, "no process but those of the pool")
 
     def stop_all(self) -> None:
         """End what a test left, so that the next one begins with nothing."""

@@ -25,7 +25,7 @@ def store_of(*sources: Any, **options: Any) -> TemplateStore:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -38,7 +38,7 @@ class TimedOut(Exception):
     """A condition did not come true in time."""
 
 
-def until(what: str, condition: Callable[[], Any], patience: float = 60.0) -> Any:
+def until(what: str, condition: Callable[[], Any], patience: float = 90.0) -> Any:
     """What ``condition`` answers once that is true.
 
     Raises
@@ -112,7 +112,7 @@ class Api:
         where = urlsplit(self.server)
         assert where.hostname is not None
         connection = http.client.HTTPSConnection(
-            where.hostname, where.port or 443, context=self.tls, timeout=30
+            where.hostname, where.port or 443, context=self.tls, timeout=60
         )
         try:
             data = None if body is None else json.dumps(body)

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jupyter_elastic.resources import parse_cpu, parse_memory
+
 from . import cgroups, image, nodes
-from .api import Api, Object, TimedOut, until
+from .api import Api, ApiFailure, Object, TimedOut, until
 from .certificates import write_kubeconfig
 from .cluster import Cluster
 
@@ -114,7 +116,10 @@ class Kube:
         until(f"pods of {name} gone", lambda: not self.admin.get(f"{path}/pods")["items"])
 
     def quota(self, namespace: str, hard: dict[str, str], name: str = "quota") -> None:
-        """Set a resource quota and wait until it counts; a second call changes it."""
+        """Set a resource quota and wait until it counts; a second call changes it.
+
+        The API server, which refuses, hears of it by a watch of its own.
+        """
         path = f"/api/v1/namespaces/{namespace}/resourcequotas"
         if self.admin.find(f"{path}/{name}") is None:
             self.admin.post(path, {"metadata": {"name": name}, "spec": {"hard": hard}})
@@ -122,8 +127,24 @@ class Kube:
             self.admin.patch(f"{path}/{name}", {"spec": {"hard": hard}})
         until(
             "the quota counts",
-            lambda: self.admin.get(f"{path}/{name}")["status"].get("hard") == hard,
+            lambda: self.admin.get(f"{path}/{name}").get("status", {}).get("hard") == hard,
         )
+        probe = _over(hard)
+        if probe is not None:
+            until("the quota is held to", lambda: not self.admits(namespace, probe))
+
+    def admits(self, namespace: str, resources: Object | None = None, **spec: Any) -> bool:
+        """Whether the API server would let in a pod with these resources, and this in its spec."""
+        container: Object = {"name": "probe", "image": self.image, "resources": resources or {}}
+        path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
+        body = {"metadata": {"name": "probe"}, "spec": {"containers": [container], **spec}}
+        try:
+            self.admin.post(path, body)
+        except ApiFailure as error:
+            if error.code != 403:
+                raise
+            return False
+        return True
 
     def limit_range(self, namespace: str, *limits: Object, name: str = "limits") -> None:
         """Make a LimitRange of ``spec.limits``."""
@@ -161,7 +182,26 @@ class Kube:
                 "subjects": [account],
             },
         )
+        self._await_rights(namespace, name, [_as_object(rule) for rule in rules])
         return self.token(namespace, name, seconds)
+
+    def _await_rights(self, namespace: str, account: str, rules: list[Object]) -> None:
+        """Wait until the API server, which hears of roles by a watch, allows what they allow."""
+        general = [rule for rule in rules if "resourceNames" not in rule]
+        if not general:
+            return
+        resource, _, sub = general[-1]["resources"][-1].partition("/")
+        attributes = {
+            "namespace": namespace,
+            "verb": general[-1]["verbs"][-1],
+            "group": general[-1]["apiGroups"][-1],
+            "resource": resource,
+            "subresource": sub,
+        }
+        user = f"system:serviceaccount:{namespace}:{account}"
+        asked = {"spec": {"user": user, "resourceAttributes": attributes}}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        until(f"rights of {account}", lambda: self.admin.post(path, asked)["status"]["allowed"])
 
     def token(self, namespace: str, account: str, seconds: int = 3600) -> Path:
         """Give the kubeconfig of a service account, with a fresh token and its namespace."""
@@ -177,7 +217,7 @@ class Kube:
     # -- pods ------------------------------------------------------------------------------------
 
     def await_pod(
-        self, namespace: str, name: str, condition: Callable[[Object], Any], patience: float = 60
+        self, namespace: str, name: str, condition: Callable[[Object], Any], patience: float = 90
     ) -> Object:
         """Give the pod once a condition on it holds; a failure shows its status."""
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
@@ -226,6 +266,19 @@ class Kube:
             yield names
         finally:
             nodes.remove(self.admin, names)
+
+
+def _over(hard: dict[str, str]) -> Object | None:
+    """Resources of a container that is just over a quota; None where only counts are limited."""
+    for key, amount in hard.items():
+        kind, _, name = key.rpartition(".")
+        if kind not in ("requests", "limits", "") or name not in ("cpu", "memory"):
+            continue
+        parse, unit = (parse_cpu, "m") if name == "cpu" else (parse_memory, "")
+        over = {name: f"{parse(amount) + 1}{unit}"}
+        # A limit alone is a request as well, but not the other way round.
+        return {"requests": over} if kind == "requests" else {"limits": over}
+    return None
 
 
 def _as_object(rule: Rule | Object) -> Object:

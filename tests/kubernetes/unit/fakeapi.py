@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from benchmarks.server import free_port
 from jupyter_elastic.cluster.kubernetes.api import KubeApi
 from jupyter_elastic.cluster.kubernetes.connection import Connection
 
@@ -149,7 +150,8 @@ class FakeApi:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        # One that nobody has meanwhile when it is stopped and started again.
+        site = web.TCPSite(self._runner, "127.0.0.1", port or free_port())
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -324,7 +326,7 @@ async def connected(
         await fake.stop()
 
 
-async def until(condition: Callable[[], Any], what: str, timeout: float = 20) -> None:
+async def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"

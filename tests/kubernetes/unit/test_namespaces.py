@@ -145,7 +145,7 @@ class Told:
         self.news.append(f"{'-' if new is None else '+'}{name}")
 
     async def until(self, *news: str) -> None:
-        for _ in range(500):
+        for _ in range(6000):
             if self.news == list(news):
                 return
             await asyncio.sleep(0.01)

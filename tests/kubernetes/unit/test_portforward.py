@@ -86,7 +86,7 @@ async def dialed(
 async def ended(reader: asyncio.StreamReader) -> bytes:
     """What still comes until the connection is closed, politely or not."""
     try:
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), 60)
     except ConnectionError:
         return b""
 
@@ -97,7 +97,7 @@ async def test_bytes_both_ways_and_the_same_port_every_time(tmp_path: Path) -> N
         async with dialed(forwards) as (reader, writer):
             blob = bytes(range(256)) * 4096
             writer.write(blob)
-            assert await asyncio.wait_for(reader.readexactly(len(blob)), 20) == blob
+            assert await asyncio.wait_for(reader.readexactly(len(blob)), 60) == blob
         ports = await asyncio.gather(*(forwards.local_port("a", 21000) for _ in range(5)))
         assert len(set(ports)) == 1
         assert await forwards.local_port("a", 21001) not in ports
@@ -159,7 +159,7 @@ async def test_a_client_that_is_gone_ends_the_connection_to_the_pod(tmp_path: Pa
         async with dialed(forwards) as (_, writer):
             writer.write(b"hello")
             await writer.drain()
-        await asyncio.wait_for(closed.wait(), 20)
+        await asyncio.wait_for(closed.wait(), 60)
         await until(lambda: not forwards._open, "its place is free for another")
         assert len(fake.seen) == 1
 
@@ -218,7 +218,7 @@ async def test_a_node_that_does_not_know_its_pod_yet_is_asked_again(tmp_path: Pa
         fake.next.append(kubelet(echo))
         async with dialed(forwards) as (reader, writer):
             writer.write(b"again")
-            assert await asyncio.wait_for(reader.readexactly(5), 20) == b"again"
+            assert await asyncio.wait_for(reader.readexactly(5), 60) == b"again"
         assert await forwards.local_port("a", 21000) == port
 
 
@@ -271,12 +271,12 @@ async def test_a_connection_waits_for_its_turn_and_others_are_not_held_up(tmp_pa
             fake.next.append(kubelet(echo))
             async with dialed(forwards, pod="b") as (other, more):
                 more.write(b"x")
-                assert await asyncio.wait_for(other.readexactly(1), 20) == b"x"
+                assert await asyncio.wait_for(other.readexactly(1), 60) == b"x"
             assert len(fake.seen) == 2, "the first waits"
             fake.next.append(kubelet(echo))
             forwards.retry("another")
             forwards.retry("a")  # its container was started again
-            assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
+            assert await asyncio.wait_for(reader.readexactly(5), 60) == b"hello"
 
 
 async def test_an_answer_on_one_port_lets_all_of_the_pod_try_again(tmp_path: Path) -> None:
@@ -291,8 +291,8 @@ async def test_an_answer_on_one_port_lets_all_of_the_pod_try_again(tmp_path: Pat
             fake.next.extend([kubelet(echo), kubelet(echo)])
             async with dialed(forwards, port=21001) as (other, more):
                 more.write(b"x")
-                assert await asyncio.wait_for(other.readexactly(1), 20) == b"x"
-                assert await asyncio.wait_for(reader.readexactly(5), 20) == b"waits"
+                assert await asyncio.wait_for(other.readexactly(1), 60) == b"x"
+                assert await asyncio.wait_for(reader.readexactly(5), 60) == b"waits"
 
 
 async def test_an_answer_makes_up_for_all_failures(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ async def test_an_answer_makes_up_for_all_failures(tmp_path: Path) -> None:
         fake.next.extend([kubelet(echo), kubelet(refuse)])
         async with dialed(forwards) as (reader, writer):
             writer.write(b"x")
-            assert await asyncio.wait_for(reader.readexactly(1), 20) == b"x"
+            assert await asyncio.wait_for(reader.readexactly(1), 60) == b"x"
         await attempt(forwards)
         [listener] = forwards._listeners.values()
         assert listener._not_before - clock.now == pytest.approx(FIRST_PAUSE)
@@ -335,7 +335,7 @@ async def test_an_api_server_that_breaks_off(tmp_path: Path) -> None:
             assert await ended(reader) == b""
         async with dialed(forwards) as (reader, writer):
             writer.write(b"again")
-            assert await asyncio.wait_for(reader.readexactly(5), 20) == b"again"
+            assert await asyncio.wait_for(reader.readexactly(5), 60) == b"again"
 
 
 async def test_a_client_that_does_not_read_holds_up_the_pod(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ async def test_a_pod_that_does_not_read_holds_up_the_client(tmp_path: Path) -> N
                     await asyncio.wait_for(writer.drain(), 1)
             assert written < 60_000_000
             go.set()
-            await asyncio.wait_for(writer.drain(), 20)
+            await asyncio.wait_for(writer.drain(), 60)
             await until(lambda: received == written, "all of it")
 
 
@@ -400,7 +400,7 @@ async def test_a_pod_that_is_gone_closes_its_connections_and_no_others(tmp_path:
             with pytest.raises(OSError):
                 await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"still here")
-            assert await asyncio.wait_for(other.readexactly(10), 20) == b"still here"
+            assert await asyncio.wait_for(other.readexactly(10), 60) == b"still here"
 
 
 async def test_after_the_end_nothing_is_forwarded(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ async def test_more_connections_than_allowed_are_refused_and_said(
             await forwards.close_pod("a")
         async with dialed(forwards) as (reader, writer):
             writer.write(b"room again")
-            assert await asyncio.wait_for(reader.readexactly(10), 20) == b"room again"
+            assert await asyncio.wait_for(reader.readexactly(10), 60) == b"room again"
 
 
 async def test_clients_have_rejoined_once_each_was_answered(tmp_path: Path) -> None:
@@ -441,16 +441,16 @@ async def test_clients_have_rejoined_once_each_was_answered(tmp_path: Path) -> N
 
     async with forwarding(tmp_path) as (fake, forwards):
         fake.next += [kubelet(late), kubelet(late)]
-        await asyncio.wait_for(forwards.rejoined("a"), 20)  # nobody wants to be connected
+        await asyncio.wait_for(forwards.rejoined("a"), 60)  # nobody wants to be connected
         async with dialed(forwards) as (one, _), dialed(forwards, port=21001) as (two, _):
             await until(lambda: len(fake.seen) == 2, "both are on their way")
             rejoined = asyncio.ensure_future(forwards.rejoined("a"))
-            await asyncio.wait_for(forwards.rejoined("b"), 20)
+            await asyncio.wait_for(forwards.rejoined("b"), 60)
             assert not rejoined.done()
             listens.set()
-            await asyncio.wait_for(rejoined, 20)
-            assert await asyncio.wait_for(one.readexactly(5), 20) == b"hello"
-            assert await asyncio.wait_for(two.readexactly(5), 20) == b"hello"
+            await asyncio.wait_for(rejoined, 60)
+            assert await asyncio.wait_for(one.readexactly(5), 60) == b"hello"
+            assert await asyncio.wait_for(two.readexactly(5), 60) == b"hello"
 
 
 async def test_clients_of_what_never_listens_are_not_waited_for_long(tmp_path: Path) -> None:
@@ -467,4 +467,4 @@ async def test_clients_of_what_never_listens_are_not_waited_for_long(tmp_path: P
         fake.next.append(kubelet(silent))
         async with dialed(forwards):
             await until(lambda: len(fake.seen) == 1, "it is on its way")
-            await asyncio.wait_for(forwards.rejoined("a"), 20)
+            await asyncio.wait_for(forwards.rejoined("a"), 60)
