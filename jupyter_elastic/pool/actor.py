@@ -37,8 +37,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """Creations under way at the same time, and deletions likewise."""
     warming_grace: float = 300.0
     """Seconds a pod may warm before it counts as failed and is given back."""
-    scale_down_after: float = 300.0
-    """Seconds a predicted target must have been lower before pods are given back."""
 
 
 class Actor:
@@ -150,6 +148,8 @@ class Actor:
                 action = queue.popleft()
                 if self._troubles.left(action.template, now):
                     continue  # refused a moment ago
+                if self._troubles.waits_for_node(action.template):
+                    continue  # found no node a moment ago
                 if not self._bucket.take(now):
                     await self._create_batch(batch)
                     return self._bucket.ready_in(now)

@@ -18,13 +18,23 @@ from msgspec.structs import replace
 
 from jupyter_elastic.cluster.base import Change, Cluster, Listener
 from jupyter_elastic.errors import ApiUnreachable, BadInterpreter, QuotaFull
-from jupyter_elastic.model import Capacity, Enforcement, Kernel, Pod, PodPhase, PoolRow, Template
+from jupyter_elastic.model import (
+    UNLIMITED,
+    Capacity,
+    Enforcement,
+    Kernel,
+    Pod,
+    PodPhase,
+    PoolRow,
+    Template,
+)
 from jupyter_elastic.pool.controller import PoolController
 from jupyter_elastic.pool.planner import lifetime
 from jupyter_elastic.resources import GIB, Resources
 from jupyter_elastic.templates import Machine, parse_template
 
 WARM_AFTER = 2.0
+SCHEDULED_AFTER = 0.02
 LEASE = 10.0
 """Seconds after which a silent holder of a lease is given up."""
 ONE = Resources(cpu=100, memory=GIB // 8)
@@ -48,9 +58,12 @@ class World:
         self.templates: dict[str, Template] = {}
         self.behaviour: dict[str, str] = {}
         """``good``, ``broken`` (ends before it is warm), ``stuck`` (warms for ever), ``silent``
-        (vanishes without a word), ``refused`` (cannot be created)."""
+        (vanishes without a word), ``refused`` (cannot be created), ``nodeless`` (no node takes it,
+        until :meth:`add_node`)."""
         self.limit = 30
         """Pods that the quota allows."""
+        self.shows_limit = True
+        """Whether servers can see that, before they are refused."""
         self.clients: list[ModelCluster] = []
         self.leases: dict[str, _Lease] = {}
         self.violations: list[str] = []
@@ -65,13 +78,15 @@ class World:
 
     # -- what admins and users do ----------------------------------------------------------
 
-    def offer(self, name: str, size: int, ttl: float = 3600, version: int = 0) -> None:
+    def offer(
+        self, name: str, size: int, ttl: float = 3600, version: int = 0, predict: bool = False
+    ) -> None:
         """Offer a template, or change it."""
         data = {
             "name": name,
             "display_name": name,
             "env": {"VERSION": str(version)},
-            "pool": {"size": size, "ttl": ttl},
+            "pool": {"size": size, "ttl": ttl, "predict": predict},
         }
         self.templates[name] = parse_template(data, "test", Machine(cpu=4000, memory=8 * GIB))
         self.behaviour.setdefault(name, "good")
@@ -152,7 +167,7 @@ class World:
         most = self.wanted_lately(template.name)
         if self.loop.time() < self.overlap_until:
             most *= max(2, len(self.clients))
-        if there >= most:
+        if there >= most and not template.pool.predict:
             self.violations.append(
                 f"{client.identity} makes a pod of {template.name} beside {there} of {most}"
             )
@@ -192,8 +207,28 @@ class World:
             resources=ONE,
         )
         self._put(pod)
-        self.loop.call_later(WARM_AFTER, self._become_warm, name)
+        if kernel_id is None and self.behaviour.get(template) == "nodeless":
+            self.loop.call_later(SCHEDULED_AFTER, self._find_no_node, name)
+        else:
+            self.loop.call_later(WARM_AFTER, self._become_warm, name)
         return pod
+
+    def _find_no_node(self, name: str) -> None:
+        pod = self.pods.get(name)
+        if pod is None or not _is_alive(pod):
+            return
+        if self.behaviour.get(pod.template) != "nodeless":
+            self.loop.call_later(WARM_AFTER, self._become_warm, name)
+        else:
+            self._put(replace(pod, reason="Unschedulable", message="No node takes the pod."))
+
+    def add_node(self, template: str) -> None:
+        """One that takes the pods of a template."""
+        self.behaviour[template] = "good"
+        for pod in self.spare(template):
+            if pod.reason:
+                self._put(replace(pod, reason="", message=""))
+                self.loop.call_later(WARM_AFTER, self._become_warm, pod.name)
 
     def _become_warm(self, name: str) -> None:
         pod = self.pods.get(name)
@@ -354,7 +389,8 @@ class ModelCluster(Cluster):
             self.world.violations.append(f"{self.identity} creates faster than it may")
 
     async def capacity(self) -> Capacity:
-        total = Resources(cpu=self.world.limit * ONE.cpu, memory=self.world.limit * ONE.memory)
+        limit = self.world.limit if self.world.shows_limit else UNLIMITED // GIB
+        total = Resources(cpu=limit * ONE.cpu, memory=limit * ONE.memory)
         used = Resources(cpu=self.world.alive() * ONE.cpu, memory=self.world.alive() * ONE.memory)
         return Capacity(total=total, used=used)
 
