@@ -258,6 +258,8 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     used: Resources
     gpus: dict[str, int] = {}
     gpus_used: dict[str, int] = {}
+    cores: int = 0
+    """Millicores of the machine, where kernels together may have more of them; 0: they may not."""
 
 
 class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
