@@ -261,6 +261,8 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     """How many there may be of what each pod takes one of, by the quota's name for it: ``pods``."""
     counts_used: dict[str, int] = {}
+    cores: int = 0
+    """Millicores of the machine, where kernels together may have more of them; 0: they may not."""
 
 
 class PoolRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,14 @@ import { IKernel } from './request';
 
 /** Something that a user should be told of. */
 export interface IHappening {
-  kind: 'starting' | 'running' | 'out-of-memory' | 'failed' | 'start-failed' | 'ended';
+  kind:
+    | 'starting'
+    | 'running'
+    | 'out-of-memory'
+    | 'came-back'
+    | 'failed'
+    | 'start-failed'
+    | 'ended';
   kernel: IKernel;
 }
 
@@ -57,8 +64,30 @@ export function whatHappened(
   ) {
     return 'out-of-memory';
   }
+  if (
+    before?.phase === 'Running' &&
+    kernel.phase === 'Running' &&
+    kernel.reason !== '' &&
+    kernel.restarts > before.restarts
+  ) {
+    // It died, and was started again; a restart that was asked for has no reason.
+    return 'came-back';
+  }
   if (isStarting(kernel)) {
     return wasStarting ? null : 'starting';
   }
   return kernel.phase === 'Running' && wasStarting ? 'running' : null;
+}
+
+/** Whether what was told of a kernel is still how things stand, now that it is as `now`. */
+export function isStillSo(told: IKernel, now: IKernel | null): boolean {
+  if (!now) {
+    // Its record may have been cleared away before anybody has read why it failed.
+    return told.phase === 'Failed';
+  }
+  return (
+    told.phase === now.phase &&
+    told.reason === now.reason &&
+    told.restarts === now.restarts
+  );
 }

@@ -2,12 +2,12 @@
  * What the server knows of templates, kernels, pool and capacity, kept up to date.
  *
  * Events are hints: each makes the model read again what it concerns. A slow poll is the safety
- * net; it backs off on errors and stands by while the page is hidden. No widget fetches.
+ * net; it backs off on errors and stands by while the page is hidden. No widget fetches. Which of two
+ * answers is newer is for `kernels.ts` to say.
  */
 import { Event } from '@jupyterlab/services';
-import { JSONExt } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
-import { Poll, Throttler } from '@lumino/polling';
+import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 import {
   hasBegunAnew,
@@ -16,6 +16,8 @@ import {
   isUnderWay,
   whatHappened
 } from './happenings';
+import { INoted, isGone, Kernels } from './kernels';
+import { Overview } from './overview';
 import {
   ElasticProblem,
   ICapacity,
@@ -33,6 +35,7 @@ import { IResizeState, Resizes } from './resize';
 import { Remembered } from './remembered';
 import { ISample } from './samples';
 import { KernelStart } from './start';
+import { Starts } from './starts';
 import { isElasticEvent } from './tokens';
 import { UsageReader } from './usage';
 
@@ -54,6 +57,13 @@ export class ElasticModel implements IDisposable {
       frequency: { interval: this._pollInterval, backoff: true, max: 300000 },
       standby
     });
+    this._kernels = new Kernels(this._api);
+    this._starts = new Starts({
+      api: this._api,
+      kernels: this._kernels,
+      remembered: this.remembered
+    });
+    this._starts.changed.connect(() => this._changed.emit());
     this._usage = new UsageReader({
       api: this._api,
       isRunning: id => this._kernels.get(id)?.phase === 'Running',
@@ -61,18 +71,15 @@ export class ElasticModel implements IDisposable {
       standby
     });
     this._usage.changed.connect(() => this._changed.emit());
-    this._resizes = new Resizes({
-      api: this._api,
-      kernel: id => this.kernel(id),
-      note: kernel => this._note(kernel),
-      noted: this._noted,
-      dropped: this._dropped
-    });
+    this._resizes = new Resizes(this._kernels);
     this._resizes.changed.connect(() => {
       this._retime();
       this._changed.emit();
     });
-    this._overview = new Throttler(() => this._loadOverview(), { limit: 1000 });
+    this._kernels.noted.connect(this._onNoted, this);
+    this._kernels.dropped.connect(this._onDropped, this);
+    this._overview = new Overview(this._api);
+    this._overview.changed.connect(() => this._changed.emit());
     this._events?.stream.connect(this._onEvent, this);
   }
 
@@ -108,34 +115,33 @@ export class ElasticModel implements IDisposable {
   }
 
   get templates(): readonly ITemplate[] {
-    return this._templates;
+    return this._overview.latest.templates;
   }
 
   /** What is wrong with templates that cannot be offered. */
   get templateProblems(): readonly IProblem[] {
-    return this._templateProblems;
+    return this._overview.latest.problems;
   }
 
   /** My kernels, newest first. */
   get kernels(): readonly IKernel[] {
-    this._sorted ??= [...this._kernels.values()].sort((a, b) => b.created - a.created);
-    return this._sorted;
+    return this._kernels.all;
   }
 
   get pool(): IPool | null {
-    return this._pool;
+    return this._overview.latest.pool;
   }
 
   get capacity(): ICapacity | null {
-    return this._capacity;
+    return this._overview.latest.capacity;
   }
 
   template(name: string): ITemplate | null {
-    return this._templates.find(template => template.name === name) ?? null;
+    return this.templates.find(template => template.name === name) ?? null;
   }
 
   kernel(id: string | null | undefined): IKernel | null {
-    return (id && this._kernels.get(id)) || null;
+    return this._kernels.get(id);
   }
 
   /** The last reading of a watched kernel's use. */
@@ -162,7 +168,7 @@ export class ElasticModel implements IDisposable {
 
   /** The start of a kernel that is Queued, Starting or Moving, or failed to start. */
   startOf(id: string): KernelStart | null {
-    return this._starts.get(id) ?? null;
+    return this._starts.get(id);
   }
 
   /** How a resize stands: one asked for here, or one that the kernel's record tells of. */
@@ -204,9 +210,7 @@ export class ElasticModel implements IDisposable {
    * tells how the start went.
    */
   async start(request: IStartRequest): Promise<KernelStart> {
-    const kernel = await this._api.start(request);
-    this._note(kernel);
-    return this._follow(kernel);
+    return this._starts.follow(await this._kernels.start(request));
   }
 
   /**
@@ -216,7 +220,7 @@ export class ElasticModel implements IDisposable {
    */
   async resize(id: string, wish: IResourceWish): Promise<IKernel> {
     const kernel = await this._resizes.resize(id, wish);
-    void this._overview.invoke().catch(() => undefined);
+    this._overview.renew();
     return kernel;
   }
 
@@ -226,7 +230,7 @@ export class ElasticModel implements IDisposable {
    */
   async replace(id: string, wish: IResourceWish): Promise<IKernel> {
     const kernel = await this._resizes.replace(id, wish);
-    void this._overview.invoke().catch(() => undefined);
+    this._overview.renew();
     return kernel;
   }
 
@@ -239,8 +243,8 @@ export class ElasticModel implements IDisposable {
         throw error;
       }
     }
-    this._drop(id);
-    void this._overview.invoke().catch(() => undefined);
+    this._kernels.drop(id);
+    this._overview.renew();
   }
 
   /** See to it that a kernel which was ended by other means is gone. */
@@ -250,20 +254,15 @@ export class ElasticModel implements IDisposable {
       await this.stop(id);
       return;
     }
-    this._drop(id);
-    void this._overview.invoke().catch(() => undefined);
+    this._kernels.drop(id);
+    this._overview.renew();
   }
 
   /** Forget a start that failed, once the user has seen it, and remove its record. */
   async dismissStart(id: string): Promise<void> {
-    const start = this._starts.get(id);
-    if (start?.isDone) {
-      start.dispose();
-      this._starts.delete(id);
-      this._changed.emit();
-    }
     // The start may know of the failure before the list of kernels does.
-    const problem = start?.problem ?? null;
+    const problem = this._starts.get(id)?.problem ?? null;
+    this._starts.forget(id);
     const hasFailed = this.kernel(id)?.phase === 'Failed' || problem !== null;
     if (hasFailed && problem?.reason !== 'StartCancelled') {
       await this.stop(id);
@@ -279,8 +278,7 @@ export class ElasticModel implements IDisposable {
     this._poll.dispose();
     this._usage.dispose();
     this._overview.dispose();
-    this._starts.forEach(start => start.dispose());
-    this._starts.clear();
+    this._starts.dispose();
     this.remembered.dispose();
     Signal.clearData(this);
   }
@@ -290,13 +288,13 @@ export class ElasticModel implements IDisposable {
       const id = typeof event.kernel_id === 'string' ? event.kernel_id : '';
       this._tellEnd(id, event);
       if (event.change === 'removed') {
-        this._drop(id);
+        this._kernels.drop(id);
       } else if (id) {
         void this._readKernel(id);
       }
-      void this._overview.invoke().catch(() => undefined);
+      this._overview.renew();
     } else if (isElasticEvent(event.schema_id, 'pool')) {
-      void this._overview.invoke().catch(() => undefined);
+      this._overview.renew();
     }
   }
 
@@ -324,37 +322,31 @@ export class ElasticModel implements IDisposable {
   /** Read one kernel again, because an event said so. */
   private async _readKernel(id: string): Promise<void> {
     try {
-      this._note(await this._api.kernel(id));
+      await this._kernels.read(id);
       await this._starts.get(id)?.refresh();
-    } catch (error) {
-      if (isGone(error)) {
-        this._drop(id);
-      }
-      // Anything else: the poll reads it again, and says so if that fails as well.
+    } catch {
+      // It has gone, or else the poll reads it again, and says so if that fails as well.
     }
   }
 
   private async _load(): Promise<void> {
+    const begun = this._kernels.begin();
     try {
       const [kernels] = await Promise.all([
         this._api.kernels(),
         this._status
           ? null
           : this._api.status().then(status => (this._status = status)),
-        this._readOverview()
+        this._overview.read()
       ]);
       if (this._isDisposed) {
         return;
       }
-      const ids = new Set(kernels.map(kernel => kernel.kernel_id));
-      for (const id of this._kernels.keys()) {
+      this._kernels.takeAll(kernels, begun, {
         // A kernel asked for a moment ago may be missing from a list made before it.
-        const start = this._starts.get(id);
-        if (!ids.has(id) && (!start || start.isDone)) {
-          this._drop(id);
-        }
-      }
-      kernels.forEach(kernel => this._note(kernel, this._isReady));
+        isAwaited: id => this._starts.isOpen(id),
+        isNews: this._isReady
+      });
       this._problem = null;
       this._isReady = true;
       this._changed.emit();
@@ -367,115 +359,41 @@ export class ElasticModel implements IDisposable {
     }
   }
 
-  /** What changes with every start: warm counts, pool, capacity. */
-  private async _readOverview(): Promise<void> {
-    const [templates, pool, capacity] = await Promise.all([
-      this._api.templates(),
-      this._api.pool(),
-      this._api.capacity()
-    ]);
-    this._templates = templates.templates;
-    this._templateProblems = templates.problems;
-    this._pool = pool;
-    this._capacity = capacity;
-  }
-
-  private async _loadOverview(): Promise<void> {
-    await this._readOverview();
-    if (!this._isDisposed) {
-      this._changed.emit();
-    }
-  }
-
-  /** Take over a kernel as the server says it is now; tell what happened to it. */
-  private _note(kernel: IKernel, tell = true): void {
+  /** See what has become of a kernel; tell what happened to it. */
+  private _onNoted(_: Kernels, { kernel, before, isNews }: INoted): void {
     const id = kernel.kernel_id;
-    const before = this._kernels.get(id) ?? null;
-    if (before && JSONExt.deepEqual(before as never, kernel as never)) {
-      // The same object stays, so that nothing is drawn again.
-      if (isUnderWay(before)) {
-        this._follow(before);
-      }
+    if (isUnderWay(kernel)) {
+      this._starts.follow(kernel);
+    }
+    if (kernel === before) {
       return;
     }
-    this._kernels.set(id, kernel);
-    this._sorted = null;
     if (before && hasBegunAnew(before, kernel)) {
       this.clearResize(id);
     }
-    if (isUnderWay(kernel)) {
-      this._follow(kernel);
-    }
-    const happening = tell ? whatHappened(before, kernel) : null;
+    const happening = isNews ? whatHappened(before, kernel) : null;
     if (happening === 'out-of-memory') {
       this._usage.markOutOfMemory(id);
     }
     this._retime();
-    this._noted.emit(kernel);
     this._changed.emit();
     if (happening) {
       this._happened.emit({ kind: happening, kernel });
     }
   }
 
-  private _drop(id: string): void {
-    const start = this._starts.get(id);
-    if (start && !start.isDone) {
-      // It reads that it is gone, and ends with that reason.
-      void start.refresh().catch(() => undefined);
-    }
-    if (this._kernels.delete(id)) {
-      this._sorted = null;
-      this._usage.forget(id);
-      this._keptAt.delete(id);
-      this._resizes.forget(id);
-      this._dropped.emit(id);
-      this._changed.emit();
-    }
-  }
-
-  /** The start of a kernel, followed from now on. */
-  private _follow(kernel: IKernel): KernelStart {
-    const id = kernel.kernel_id;
-    const known = this._starts.get(id);
-    if (known && !known.isDone) {
-      return known;
-    }
-    known?.dispose();
-    const start = new KernelStart({ api: this._api, kernel });
-    const forget = (): void => {
-      start.dispose();
-      if (this._starts.get(id) === start) {
-        this._starts.delete(id);
-      }
-    };
-    this._starts.set(id, start);
-    start.changed.connect(() => this._changed.emit());
-    start.running.then(
-      running => {
-        forget();
-        const seconds = secondsOf(start);
-        if (seconds !== null && running.start && kernel.phase !== 'Moving') {
-          this.remembered.noteStart(kernel.template, running.start, seconds);
-        }
-        this._note(running);
-      },
-      () => {
-        if (kernel.phase === 'Moving') {
-          // Its record says why it failed; there is no form that shows it until dismissed.
-          forget();
-        }
-        this._changed.emit();
-      }
-    );
-    return start;
+  private _onDropped(_: Kernels, id: string): void {
+    this._starts.hurry(id);
+    this._usage.forget(id);
+    this._keptAt.delete(id);
+    this._changed.emit();
   }
 
   /** Poll quickly while a resize is in progress, slowly otherwise. */
   private _retime(): void {
     const busy =
       this._resizes.isApplying ||
-      [...this._kernels.values()].some(kernel => kernel.resize?.state === 'InProgress');
+      this._kernels.some(kernel => kernel.resize?.state === 'InProgress');
     const interval = busy ? QUICK_INTERVAL : this._pollInterval;
     if (this._poll.frequency.interval !== interval) {
       this._poll.frequency = { ...this._poll.frequency, interval };
@@ -490,44 +408,20 @@ export class ElasticModel implements IDisposable {
   private readonly _api: IElasticApi;
   private readonly _events: Event.IManager | null;
   private readonly _poll: Poll;
+  private readonly _kernels: Kernels;
+  private readonly _starts: Starts;
   private readonly _usage: UsageReader;
   private readonly _resizes: Resizes;
-  private readonly _overview: Throttler;
+  private readonly _overview: Overview;
   private _pollInterval: number;
   private _isDisposed = false;
   private _isReady = false;
   private _problem: ElasticProblem | null = null;
   private _status: IStatus | null = null;
-  private _templates: ITemplate[] = [];
-  private _templateProblems: IProblem[] = [];
-  private _pool: IPool | null = null;
-  private _capacity: ICapacity | null = null;
-  private readonly _kernels = new Map<string, IKernel>();
   private readonly _told = new Set<string>();
-  private _sorted: readonly IKernel[] | null = null;
-  private readonly _starts = new Map<string, KernelStart>();
   private readonly _keptAt = new Map<string, number>();
   private readonly _changed = new Signal<this, void>(this);
   private readonly _happened = new Signal<this, IHappening>(this);
-  private readonly _noted = new Signal<this, IKernel>(this);
-  private readonly _dropped = new Signal<this, string>(this);
-}
-
-/** How long a start took by its own steps; null where they do not tell. */
-function secondsOf(start: KernelStart): number | null {
-  const { steps } = start;
-  const last = steps[steps.length - 1];
-  return last
-    ? Math.max(0, last.time - Math.min(steps[0].time, start.kernel.created))
-    : null;
-}
-
-/** Whether the server says that a kernel is not there (any more). */
-function isGone(error: unknown): boolean {
-  return (
-    error instanceof ElasticProblem &&
-    (error.reason === 'UnknownKernel' || error.status === 404 || error.status === 410)
-  );
 }
 
 export namespace ElasticModel {

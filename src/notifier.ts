@@ -5,7 +5,7 @@ import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
 import { ElasticActions } from './actions';
-import { IHappening } from './happenings';
+import { IHappening, isStillSo } from './happenings';
 import { ElasticModel } from './model';
 import { formatMemory, showMemory } from './quantities';
 import { IKernel } from './request';
@@ -20,6 +20,9 @@ const PATIENCE = 1500;
 
 /** Milliseconds without news of a start after which it is explained why that may be. */
 const SILENCE = 5000;
+
+/** Milliseconds until a kernel that came back has told why, or never will. */
+const RECORDED = 5000;
 
 export class Notifier implements IDisposable {
   constructor(options: Notifier.IOptions) {
@@ -52,6 +55,33 @@ export class Notifier implements IDisposable {
     this._model.changed.disconnect(this._onChanged, this);
     this._starts.forEach(start => clearTimeout(start.timer));
     this._starts.clear();
+    this._cameBack.forEach(timer => clearTimeout(timer));
+    this._cameBack.clear();
+  }
+
+  /**
+   * Take over to tell of a kernel that was seen to come back with none of its variables: its record
+   * will say why, and if it does not, that much is told. Returns whether it is taken over.
+   */
+  comeBack(id: string): boolean {
+    const kernel = this._model.kernel(id);
+    if (!kernel || !this.tellFailures) {
+      return false;
+    }
+    if (!this._model.resizeOf(id)?.replaces && !this._cameBack.has(id)) {
+      const wait = (): void => {
+        this._cameBack.delete(id);
+        const now = this._model.kernel(id);
+        if (now && !this._notices.has(id)) {
+          this._fail(
+            now,
+            this._trans.__('The kernel came back; its variables are lost.')
+          );
+        }
+      };
+      this._cameBack.set(id, setTimeout(wait, RECORDED));
+    }
+    return true;
   }
 
   private _onHappened(_: ElasticModel, happening: IHappening): void {
@@ -78,13 +108,25 @@ export class Notifier implements IDisposable {
       case 'out-of-memory':
         this._fail(kernel, this._trans.__('The kernel ran out of memory.'));
         break;
+      case 'came-back':
+        this._fail(
+          kernel,
+          this._trans.__('The kernel came back; its variables are lost.')
+        );
+        break;
       case 'ended':
         this._end(kernel);
     }
   }
 
-  /** Bring the notifications of slow starts up to date. */
+  /** Bring the notifications up to date: those of slow starts, and those no longer true. */
   private _onChanged(): void {
+    for (const [id, { told, notification }] of this._notices) {
+      if (!isStillSo(told, this._model.kernel(id))) {
+        this._notices.delete(id);
+        Notification.dismiss(notification);
+      }
+    }
     for (const [id, start] of this._starts) {
       const kernel = this._model.kernel(id);
       if (!kernel) {
@@ -220,10 +262,11 @@ export class Notifier implements IDisposable {
       });
     }
     // A kernel that runs again needs no restart: that would only lose variables.
-    Notification.error(toastText(kernelTitle(kernel), kernel.message || fallback), {
-      autoClose: false,
-      actions
-    });
+    const notification = Notification.error(
+      toastText(kernelTitle(kernel), kernel.message || fallback),
+      { autoClose: false, actions }
+    );
+    this._notices.set(kernel.kernel_id, { told: kernel, notification });
   }
 
   /** The template's idle policy has ended a kernel. */
@@ -286,6 +329,13 @@ export class Notifier implements IDisposable {
       isSilent: boolean;
     }
   >();
+  /** Of kernels by id, what was told last that may cease to be true. */
+  private readonly _notices = new Map<
+    string,
+    { told: IKernel; notification: string }
+  >();
+  /** Kernels that were seen to come back, until their record says why. */
+  private readonly _cameBack = new Map<string, ReturnType<typeof setTimeout>>();
   private _isDisposed = false;
 }
 

@@ -179,7 +179,8 @@ export interface IShare {
 }
 
 export interface ICapacity {
-  cpu: IShare;
+  /** `cores` are the machine's, where kernels together may have more CPU than it has. */
+  cpu: IShare & { cores?: string };
   memory: IShare;
   gpus: { kind: string; total: number; used: number }[];
 }

@@ -4,13 +4,8 @@
  */
 import { ISignal, Signal } from '@lumino/signaling';
 import { isUnderWay } from './happenings';
-import {
-  ElasticProblem,
-  IChangeRequest,
-  IElasticApi,
-  IKernel,
-  IResourceWish
-} from './request';
+import { INoted, Kernels } from './kernels';
+import { ElasticProblem, IChangeRequest, IKernel, IResourceWish } from './request';
 import { sameValue, toValue } from './resources';
 
 /** How a resize stands; a refusal has the server's sentence and, where it gives one, a remedy. */
@@ -67,12 +62,11 @@ export function hasLess(kernel: IKernel): boolean {
 }
 
 export class Resizes {
-  constructor(options: Resizes.IOptions) {
-    this._api = options.api;
-    this._kernel = options.kernel;
-    this._note = options.note;
-    this._noted = options.noted;
-    this._dropped = options.dropped;
+  constructor(kernels: Kernels) {
+    this._kernels = kernels;
+    kernels.dropped.connect((_, id) => {
+      this._states.delete(id);
+    });
   }
 
   /** Something that `of` returns has changed. */
@@ -88,7 +82,7 @@ export class Resizes {
   /** How a resize stands: one asked for here, or one seen. */
   of(id: string): IResizeState | null {
     const mine = this._states.get(id);
-    const seen = seenResize(this._kernel(id));
+    const seen = seenResize(this._kernels.get(id));
     if (mine?.state === 'applying' && seen?.state === 'applying') {
       // Only the record says what it waits for; the answer comes when all is over.
       return { ...mine, message: seen.message };
@@ -109,9 +103,9 @@ export class Resizes {
    * Rejects with an `ElasticProblem` when it is refused; `of` says the same.
    */
   async resize(id: string, wish: IResourceWish): Promise<IKernel> {
-    const restarts = this._kernel(id)?.restarts;
+    const restarts = this._kernels.get(id)?.restarts;
     const kernel = await this._change(id, { resources: wish });
-    if (restarts !== undefined && restarts !== this._kernel(id)?.restarts) {
+    if (restarts !== undefined && restarts !== this._kernels.get(id)?.restarts) {
       // It lost its variables meanwhile: that is the news.
       this.clear(id);
     }
@@ -126,11 +120,6 @@ export class Resizes {
     return this._change(id, { resources: wish, replace: true });
   }
 
-  /** A kernel has gone. */
-  forget(id: string): void {
-    this._states.delete(id);
-  }
-
   private async _change(id: string, change: IChangeRequest): Promise<IKernel> {
     const state = {
       wish: change.resources ?? {},
@@ -141,9 +130,8 @@ export class Resizes {
     };
     this._set(id, { state: 'applying', ...state });
     try {
-      const asked = await this._ask(id, change);
-      this._note(asked);
-      const kernel = await this._ended(asked);
+      await this._ask(id, change);
+      const kernel = await this._ended(id);
       this._set(id, { state: 'done', ...state });
       return kernel;
     } catch (error) {
@@ -153,26 +141,24 @@ export class Resizes {
     }
   }
 
-  /** The kernel as the server answers, or, where it does not, as its record has it. */
-  private async _ask(id: string, change: IChangeRequest): Promise<IKernel> {
-    const before = this._kernel(id);
+  /** Resolves when the server has answered, or, where it does not, its record shows a change. */
+  private async _ask(id: string, change: IChangeRequest): Promise<void> {
+    const before = this._kernels.get(id);
     try {
-      return await this._api.change(id, change);
+      await this._kernels.change(id, change);
     } catch (error) {
       if (!ElasticProblem.from(error).isUnanswered) {
         throw error;
       }
-      const now = await this._api.kernel(id).catch(() => null);
+      const now = await this._kernels.read(id).catch(() => null);
       if (!now || !before || !hasTakenUp(before, now)) {
         throw error;
       }
-      return now;
     }
   }
 
   /** Wait until nothing is in progress at a kernel; rejects when it was refused or has failed. */
-  private _ended(kernel: IKernel): Promise<IKernel> {
-    const id = kernel.kernel_id;
+  private _ended(id: string): Promise<IKernel> {
     return new Promise((resolve, reject) => {
       const check = (now: IKernel): boolean => {
         const end = endOf(now);
@@ -183,15 +169,16 @@ export class Resizes {
         }
         return end !== null;
       };
-      if (check(kernel)) {
+      const now = this._kernels.get(id);
+      if (now && check(now)) {
         return;
       }
       const leave = (): void => {
-        this._noted.disconnect(onNoted);
-        this._dropped.disconnect(onDropped);
+        this._kernels.noted.disconnect(onNoted);
+        this._kernels.dropped.disconnect(onDropped);
       };
-      const onNoted = (_: unknown, now: IKernel): void => {
-        if (now.kernel_id === id && check(now)) {
+      const onNoted = (_: unknown, { kernel }: INoted): void => {
+        if (kernel.kernel_id === id && check(kernel)) {
           leave();
         }
       };
@@ -207,8 +194,12 @@ export class Resizes {
           );
         }
       };
-      this._noted.connect(onNoted);
-      this._dropped.connect(onDropped);
+      if (!now) {
+        onDropped(null, id);
+        return;
+      }
+      this._kernels.noted.connect(onNoted);
+      this._kernels.dropped.connect(onDropped);
     });
   }
 
@@ -217,11 +208,7 @@ export class Resizes {
     this._changed.emit();
   }
 
-  private readonly _api: IElasticApi;
-  private readonly _kernel: (id: string) => IKernel | null;
-  private readonly _note: (kernel: IKernel) => void;
-  private readonly _noted: ISignal<unknown, IKernel>;
-  private readonly _dropped: ISignal<unknown, string>;
+  private readonly _kernels: Kernels;
   private readonly _states = new Map<string, IResizeState>();
   private readonly _changed = new Signal<this, void>(this);
 }
@@ -251,18 +238,4 @@ function endOf(kernel: IKernel): IKernel | ElasticProblem | null {
     return new ElasticProblem({ reason: reason || 'Refused', message: message ?? '' });
   }
   return kernel;
-}
-
-export namespace Resizes {
-  export interface IOptions {
-    api: IElasticApi;
-    /** A kernel as last seen. */
-    kernel: (id: string) => IKernel | null;
-    /** Take over a kernel that a server has answered with. */
-    note: (kernel: IKernel) => void;
-    /** A kernel as it is now. */
-    noted: ISignal<unknown, IKernel>;
-    /** The id of a kernel that has gone. */
-    dropped: ISignal<unknown, string>;
-  }
 }

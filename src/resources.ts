@@ -1,6 +1,7 @@
 /**
  * Resources as the form holds them: numbers, checked against what a template offers.
  */
+import { TranslationBundle } from '@jupyterlab/translation';
 import {
   formatCpu,
   formatMemory,
@@ -9,7 +10,7 @@ import {
   showCores,
   showMemory
 } from './quantities';
-import { IGpu, IOffer, IRange, IResources, IResourceWish } from './request';
+import { ICapacity, IGpu, IOffer, IRange, IResources, IResourceWish } from './request';
 
 /** Resources in base units: millicores, bytes, whole GPUs. */
 export interface IResourceValue {
@@ -121,6 +122,15 @@ export function toWish(value: IResourceValue, base?: IResourceValue): IResourceW
     wish.gpu = value.gpu;
   }
   return wish;
+}
+
+/** "2 cores, shared", where kernels together may have more CPU than the machine has; else empty. */
+export function sharedText(
+  capacity: ICapacity | null,
+  trans: TranslationBundle
+): string {
+  const cores = capacity?.cpu.cores ? parseCpu(capacity.cpu.cores) : null;
+  return cores ? trans._n('%1 core, shared', '%1 cores, shared', cores / 1000) : '';
 }
 
 /** "2 CPU · 4 GiB", and GPUs where there are some. */

@@ -13,6 +13,7 @@ export const BLOCKED = 'blocked';
 export class KernelStart implements IDisposable {
   constructor(options: KernelStart.IOptions) {
     this._api = options.api;
+    this._read = options.read ?? (id => this._api.kernel(id));
     this.kernel = options.kernel;
     this._phase = options.kernel.phase;
     // A failure that nobody waits for is not an unhandled one: the model and its views show it.
@@ -70,18 +71,20 @@ export class KernelStart implements IDisposable {
     if (this._isDone || this.isDisposed) {
       return;
     }
+    const begun = ++this._lastBegun;
     try {
       const progress = await this._api.progress(id);
-      if (this._isDone) {
+      if (this._isDone || begun < this._known) {
         return;
       }
+      this._known = begun;
       this._steps = progress.steps;
       this._phase = progress.phase;
       if (!progress.done) {
         this._changed.emit();
         return;
       }
-      const kernel = await this._api.kernel(id);
+      const kernel = await this._read(id);
       if (progress.phase === 'Failed' || progress.phase === 'Stopped') {
         this._fail(
           new ElasticProblem({
@@ -130,6 +133,7 @@ export class KernelStart implements IDisposable {
   }
 
   private readonly _api: IElasticApi;
+  private readonly _read: (id: string) => Promise<IKernel>;
   private readonly _poll: Poll;
   private readonly _running = new PromiseDelegate<IKernel>();
   private readonly _changed = new Signal<this, void>(this);
@@ -137,12 +141,17 @@ export class KernelStart implements IDisposable {
   private _phase: KernelPhase;
   private _problem: ElasticProblem | null = null;
   private _isDone = false;
+  /** Of the readings of progress: two may overlap, and the older one answer last. */
+  private _lastBegun = 0;
+  private _known = 0;
 }
 
 export namespace KernelStart {
   export interface IOptions {
     api: IElasticApi;
     kernel: IKernel;
+    /** How to read it again; by default, nobody else hears of that. */
+    read?: (id: string) => Promise<IKernel>;
     /** Milliseconds between two readings, should no event come. */
     interval?: number;
   }

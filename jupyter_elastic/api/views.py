@@ -215,8 +215,9 @@ class Counts:
 def capacity_view(capacity: Capacity) -> dict[str, Any]:
     """``Capacity``."""
     total, used = capacity.total, capacity.used
+    cores = {"cores": format_cpu(capacity.cores)} if capacity.cores else {}
     return {
-        "cpu": _share(total.cpu, used.cpu, format_cpu),
+        "cpu": _share(total.cpu, used.cpu, format_cpu) | cores,
         "memory": _share(total.memory, used.memory, format_memory),
         "pods": _pods(capacity),
         "gpus": [

@@ -117,11 +117,12 @@ async def of_machine(service: ElasticService) -> AsyncIterator[Check]:
     remedy = "Run as a user to whom a cgroup is delegated, to have exact limits." if weak else ""
     yield Check("limits", "note" if weak else "ok", means, remedy)
     capacity = await service.cluster.capacity()
+    shared = f" ({capacity.cores / 1000:g} cores, shared)" if capacity.cores else ""
     yield Check(
         "capacity",
         "ok",
         # Cores, not millicores: "2.1 of 8", as people say it.
-        f"{capacity.used.cpu / 1000:g} of {capacity.total.cpu / 1000:g} CPU and "
+        f"{capacity.used.cpu / 1000:g} of {capacity.total.cpu / 1000:g} CPU{shared} and "
         f"{show_memory(capacity.used.memory)} of {show_memory(capacity.total.memory)} taken",
     )
     yield gpus(service.cluster)

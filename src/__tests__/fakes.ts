@@ -89,6 +89,16 @@ export class FakeApi implements IElasticApi {
   /** PATCH answers no sooner than this is resolved. */
   answering: Promise<void> = Promise.resolve();
 
+  /**
+   * Let the next call of that name see things as they are when it is made, and answer only when
+   * what is returned is called: by then its answer may be old.
+   */
+  hold(name: string): () => void {
+    let release = (): void => undefined;
+    this._held.set(name, new Promise(resolve => (release = resolve)));
+    return () => release();
+  }
+
   put(kernel: IKernel): IKernel {
     this.store.set(kernel.kernel_id, kernel);
     return kernel;
@@ -194,7 +204,15 @@ export class FakeApi implements IElasticApi {
       this.failures.delete(name);
       throw failure;
     }
-    return answer();
+    const held = this._held.get(name);
+    this._held.delete(name);
+    try {
+      return answer();
+    } finally {
+      if (held) {
+        await held;
+      }
+    }
   }
 
   private _get(id: string): IKernel {
@@ -208,6 +226,8 @@ export class FakeApi implements IElasticApi {
     }
     return kernel;
   }
+
+  private readonly _held = new Map<string, Promise<void>>();
 }
 
 /** An event bus; `send` is what the server would do. */

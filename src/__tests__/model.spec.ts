@@ -421,6 +421,13 @@ describe('whatHappened', () => {
     expect(whatHappened(oom, { ...oom, restarts: 2 })).toBe('out-of-memory');
   });
 
+  it('tells of a kernel that died and came back, and of no restart that was asked for', () => {
+    const back = makeKernel({ reason: 'Crashed', message: 'Signal 11.', restarts: 1 });
+    expect(whatHappened(running, back)).toBe('came-back');
+    expect(whatHappened(back, { ...back, message: 'Signal 6.' })).toBeNull();
+    expect(whatHappened(running, makeKernel({ restarts: 1 }))).toBeNull();
+  });
+
   it('tells a failure from a failed start', () => {
     const failed = makeKernel({ phase: 'Failed' });
     expect(whatHappened(running, failed)).toBe('failed');

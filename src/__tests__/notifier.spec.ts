@@ -5,6 +5,7 @@ import { ElasticActions } from '../actions';
 import { IHappening } from '../happenings';
 import { ElasticModel } from '../model';
 import { Notifier } from '../notifier';
+import { IKernel } from '../request';
 import { makeKernel } from './fakes';
 
 describe('Notifier', () => {
@@ -50,6 +51,67 @@ describe('Notifier', () => {
     model.happened.emit({ kind: 'out-of-memory', kernel });
     expect(error.mock.calls[0][0]).toBe('demo.ipynb: Limit 1 GiB.');
     expect(labels()).toEqual(['Raise to 2 GiB', 'Other size']);
+  });
+
+  it('takes back that a kernel ran out of memory once that is over', () => {
+    const dismiss = jest.spyOn(Notification, 'dismiss').mockReturnValue(undefined);
+    error.mockReturnValue('n1');
+    const told = makeKernel({ reason: 'OutOfMemory', message: 'Limit 1 GiB.' });
+    let kernel: IKernel | null = told;
+    Object.assign(model, { kernel: () => kernel });
+    model.happened.emit({ kind: 'out-of-memory', kernel: told });
+    kernel = { ...told, execution_state: 'busy' };
+    model.changed.emit();
+    expect(dismiss).not.toHaveBeenCalled();
+    // Raised in the panel: the server takes the reason away.
+    kernel = { ...told, reason: '', message: '' };
+    model.changed.emit();
+    model.changed.emit();
+    expect(dismiss.mock.calls).toEqual([['n1']]);
+    dismiss.mockRestore();
+  });
+
+  it('keeps a failure in view whose record has been cleared away', () => {
+    const dismiss = jest.spyOn(Notification, 'dismiss').mockReturnValue(undefined);
+    Object.assign(model, { kernel: () => null });
+    const kernel = makeKernel({ phase: 'Failed', reason: 'NodeLost' });
+    model.happened.emit({ kind: 'failed', kernel });
+    model.changed.emit();
+    expect(dismiss).not.toHaveBeenCalled();
+    dismiss.mockRestore();
+  });
+
+  it('says of a kernel that was seen to come back why, or at least that', () => {
+    jest.useFakeTimers();
+    let resize: object | null = null;
+    let kernel = makeKernel();
+    Object.assign(model, { kernel: () => kernel, resizeOf: () => resize });
+    expect(notifier.comeBack('k1')).toBe(true);
+    kernel = makeKernel({ reason: 'Crashed', message: 'Signal 11.', restarts: 1 });
+    model.happened.emit({ kind: 'came-back', kernel });
+    jest.advanceTimersByTime(10000);
+    expect(error.mock.calls.map(call => call[0])).toEqual(['demo.ipynb: Signal 11.']);
+
+    error.mockClear();
+    kernel = makeKernel({ restarts: 2 });
+    model.changed.emit();
+    notifier.comeBack('k1');
+    jest.advanceTimersByTime(10000);
+    expect(error.mock.calls[0][0]).toContain('its variables are lost');
+
+    // Whoever moves a kernel has been told before.
+    error.mockClear();
+    resize = { replaces: true };
+    kernel = makeKernel({ restarts: 3 });
+    model.changed.emit();
+    expect(notifier.comeBack('k1')).toBe(true);
+    jest.advanceTimersByTime(10000);
+    expect(error).not.toHaveBeenCalled();
+
+    // Lab has the word where nothing is to be told, and of kernels that are not elastic.
+    notifier.tellFailures = false;
+    expect(notifier.comeBack('k1')).toBe(false);
+    jest.useRealTimers();
   });
 
   it('raises the memory by one click, and says that it did', async () => {

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { parseCpu, parseMemory, showCores, showMemory } from '../quantities';
 import { ICapacity, IPool, IPoolTemplate, IShare, IStatus } from '../request';
+import { sharedText } from '../resources';
 import { UseBar } from './useBar';
 
 export interface IPoolSectionProps {
@@ -108,6 +109,7 @@ function Taken(props: { capacity: ICapacity; trans: TranslationBundle }): JSX.El
         parse={parseCpu}
         show={showCores}
         unit=" CPU"
+        note={sharedText(props.capacity, trans)}
         trans={trans}
       />
       <TakenShare
@@ -138,6 +140,8 @@ interface ITakenShareProps {
   show: (value: number) => string;
   /** What `show` leaves out. */
   unit: string;
+  /** What the total is of. */
+  note?: string;
   trans: TranslationBundle;
 }
 
@@ -159,12 +163,13 @@ function TakenShare(props: ITakenShareProps): JSX.Element {
     );
   }
   const total = read(share.total);
+  const text = trans.__('%1 of %2', show(used), show(total));
   return (
     <UseBar
       label={label}
       value={used}
       maximum={total}
-      text={trans.__('%1 of %2', show(used), show(total))}
+      text={props.note ? `${text} (${props.note})` : text}
       caption={
         share.free === null
           ? undefined

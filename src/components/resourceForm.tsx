@@ -11,7 +11,13 @@ import {
   showMemory
 } from '../quantities';
 import { ICapacity, IGpu, IOffer, IShare } from '../request';
-import { cpuLimits, ILimits, IResourceValue, memoryLimits } from '../resources';
+import {
+  cpuLimits,
+  ILimits,
+  IResourceValue,
+  memoryLimits,
+  sharedText
+} from '../resources';
 import { ResourceField } from './resourceField';
 import { Select } from './select';
 
@@ -73,6 +79,13 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
       : trans.__('%1 left', show(free));
   };
   const showCpu = (cores: number): string => `${showCores(cores)} CPU`;
+  const cpuLeft = left(
+    freeOf(capacity?.cpu, parseCpu),
+    held?.cpu ?? 0,
+    value.cpu,
+    showCpu
+  );
+  const shared = sharedText(capacity ?? null, trans);
 
   return (
     <div className="jp-Elastic-form">
@@ -85,7 +98,7 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
         read={readCpu}
         problem={range(cpu, showCpu)}
         unreadable={trans.__('Write a quantity such as %1.', '500m')}
-        hint={left(freeOf(capacity?.cpu, parseCpu), held?.cpu ?? 0, value.cpu, showCpu)}
+        hint={cpuLeft && shared ? `${cpuLeft} (${shared})` : cpuLeft}
         disabled={disabled}
         onChange={next => set('cpu', next)}
       />

@@ -1,6 +1,7 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { Dialog, Notification } from '@jupyterlab/apputils';
+import { Notification } from '@jupyterlab/apputils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+import { dismissTitled } from '../labDialogs';
 import { ElasticModel } from '../model';
 import { IElasticModel, PACKAGE } from '../tokens';
 
@@ -23,10 +24,6 @@ export const reconnectPlugin: JupyterFrontEndPlugin<void> = {
     translator: ITranslator | null
   ) => {
     const trans = (translator ?? nullTranslator).load('jupyter_elastic');
-    // The title of Lab's dialog, in Lab's own translation.
-    const title = (translator ?? nullTranslator)
-      .load('jupyterlab')
-      .__('Server Connection Error');
     let isAway = false;
     app.serviceManager.connectionFailure.connect(() => {
       if (isAway || !model.kernels.length) {
@@ -35,7 +32,7 @@ export const reconnectPlugin: JupyterFrontEndPlugin<void> = {
       isAway = true;
       void comeBack(model).then(() => {
         isAway = false;
-        dismiss(title);
+        dismissTitled('Server Connection Error', translator);
         const count = model.kernels.filter(one => one.phase === 'Running').length;
         if (count) {
           Notification.success(
@@ -70,13 +67,4 @@ export async function comeBack(
       }
     }
   }
-}
-
-function dismiss(title: string): void {
-  Dialog.tracker.forEach(dialog => {
-    const header = dialog.node.querySelector('.jp-Dialog-header');
-    if (header?.textContent === title) {
-      dialog.reject();
-    }
-  });
 }

@@ -143,3 +143,8 @@ def test_gpus_are_exclusive() -> None:
 def test_a_product_name_as_a_slug() -> None:
     assert slug("NVIDIA H200") == "nvidia-h200"
     assert slug("Tesla T4 (16GB)") == "tesla-t4-16gb"
+
+
+def test_cores_are_told_where_they_are_shared_out_more_than_once() -> None:
+    assert quota.capacity(TOTAL, (), (), cores=2000).cores == 2000
+    assert quota.capacity(TOTAL, (), (), cores=4000).cores == 0

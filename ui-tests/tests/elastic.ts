@@ -57,22 +57,23 @@ export class ElasticPage {
     );
   }
 
-  /** Run the notebook's last cell anew with this code, and return what it printed. */
+  /**
+   * Run the notebook's last cell anew with this code; returns what it printed, once it has ended.
+   *
+   * By Lab's command, which says when that is: a look at prompts may come before they change.
+   */
   async run(code: string): Promise<string> {
-    const { notebook } = this.page;
-    const cell = (await notebook.getCellCount()) - 1;
-    await notebook.setCell(cell, 'code', code);
-    await notebook.runCell(cell, true);
-    return ((await notebook.getCellTextOutput(cell)) ?? []).join('');
+    return this._run(code);
   }
 
   /** Begin to run the notebook's last cell; do not wait for its end. */
   async begin(code: string): Promise<void> {
-    const { notebook } = this.page;
-    const cell = (await notebook.getCellCount()) - 1;
-    await notebook.setCell(cell, 'code', code);
-    await notebook.selectCells(cell);
-    await this.page.keyboard.press('Control+Enter');
+    await this._run(code, false);
+  }
+
+  /** Run a cell as it is; returns what it printed, once it has ended. */
+  async runAgain(index: number): Promise<string> {
+    return this._run(null, true, index);
   }
 
   async start(options: {
@@ -119,10 +120,12 @@ export class ElasticPage {
     return (await response.json()).kernels;
   }
 
-  /** The one kernel there is. */
-  async onlyKernel(): Promise<IKernel> {
-    const kernels = await this.kernels();
-    expect(kernels).toHaveLength(1);
+  /** The one kernel there is, once there is one alone and it is such. */
+  async onlyKernel(such: object = {}): Promise<IKernel> {
+    let kernels: IKernel[] = [];
+    await expect
+      .poll(async () => (kernels = await this.kernels()))
+      .toMatchObject([such]);
     return kernels[0];
   }
 
@@ -141,17 +144,54 @@ export class ElasticPage {
       .toBe('Running');
   }
 
+  /** Also those that come up while others are stopped. */
   async stopAll(): Promise<void> {
-    for (const { kernel_id } of await this.kernels()) {
-      await this.page.request.delete(`/elastic/api/kernels/${kernel_id}`);
-    }
-    await expect.poll(async () => (await this.kernels()).length).toBe(0);
+    await expect
+      .poll(async () => {
+        const kernels = await this.kernels();
+        for (const { kernel_id } of kernels) {
+          await this.page.request.delete(`/elastic/api/kernels/${kernel_id}`);
+        }
+        return kernels.length;
+      })
+      .toBe(0);
   }
 
-  /** `metadata.elastic` of a notebook, as it is on disk. */
-  async savedWish(path: string): Promise<unknown> {
-    const response = await this.page.request.get(`/api/contents/${path}?content=1`);
-    return (await response.json()).content.metadata.elastic;
+  /** Save the notebook; resolves with its `metadata.elastic` on disk, once that is such. */
+  async savedWish(path: string, such: Record<string, unknown>): Promise<unknown> {
+    await this.page.notebook.save();
+    let wish: unknown;
+    await expect
+      .poll(async () => {
+        const response = await this.page.request.get(`/api/contents/${path}?content=1`);
+        return (wish = (await response.json()).content.metadata.elastic);
+      })
+      .toMatchObject(such);
+    return wish;
+  }
+
+  private async _run(code: string | null, waits = true, index = -1): Promise<string> {
+    return this.page.evaluate(
+      async ([source, isWaited, at]) => {
+        const { shell, commands } = (window as any).jupyterapp;
+        const { content } = shell.currentWidget;
+        content.activeCellIndex = at < 0 ? content.widgets.length - 1 : at;
+        const { model } = content.activeCell;
+        if (source !== null) {
+          model.sharedModel.setSource(source);
+        }
+        const ran = commands.execute('notebook:run-cell');
+        if (!isWaited) {
+          return '';
+        }
+        await ran;
+        const outputs: any[] = model.outputs.toJSON();
+        return outputs
+          .flatMap(one => one.text ?? one.data?.['text/plain'] ?? one.traceback ?? [])
+          .join('');
+      },
+      [code, waits, index] as [string | null, boolean, number]
+    );
   }
 
   private async _fill(

@@ -54,15 +54,14 @@ test('starts from the pool, says where it runs, and resizes with its variables',
   await elastic.start({ memory: '384 MiB' });
 
   await expect(elastic.chip).toContainText('384 MiB');
-  const kernel = await elastic.onlyKernel();
-  expect(kernel).toMatchObject({ phase: 'Running', start: 'warm' });
+  const kernel = await elastic.onlyKernel({ phase: 'Running', start: 'warm' });
   await expect(elastic.kernel).toContainText(`Pod ${kernel.pod} on node1 · warm start`);
   await expect(pool.getByRole('cell', { name: '100 %' })).toBeVisible();
   await elastic.run('x = 41');
   await elastic.resize({ memory: '768 MiB', cpu: '1' });
   await expect(elastic.panel.getByRole('status')).toContainText('Done');
   await expect(elastic.chip).toContainText('1 CPU · 768 MiB');
-  expect(await elastic.onlyKernel()).toMatchObject({
+  await elastic.onlyKernel({
     pod: kernel.pod,
     actual: { cpu: '1', memory: '768Mi' }
   });
@@ -75,9 +74,6 @@ test('says what happened after running out of memory, and goes on after a raise'
   await elastic.newNotebook('oom.ipynb');
   await elastic.start({});
   await expect(elastic.chip).toContainText('256 MiB');
-  // Lab has its own word on the restart, which covers the page.
-  const dialog = page.locator('.jp-Dialog');
-  await page.addLocatorHandler(dialog, () => dialog.locator('button').last().click());
   const hungry = 'block = bytearray(400 * 2**20); print("got", len(block) >> 20)';
   await elastic.begin(hungry);
 
@@ -87,7 +83,7 @@ test('says what happened after running out of memory, and goes on after a raise'
   await runCell(page, hungry);
   await expect(
     page.locator('.jp-OutputArea-output', { hasText: 'got 400' })
-  ).toBeVisible({ timeout: 30_000 });
+  ).toBeVisible();
 });
 
 test('goes on after the server was killed and started again', async ({ page }) => {
@@ -106,8 +102,5 @@ test('goes on after the server was killed and started again', async ({ page }) =
     timeout: 60_000
   });
   await expect(page.locator('.jp-Dialog')).toHaveCount(0);
-  expect(await elastic.onlyKernel()).toMatchObject({
-    kernel_id: before.kernel_id,
-    pod: before.pod
-  });
+  await elastic.onlyKernel({ kernel_id: before.kernel_id, pod: before.pod });
 });

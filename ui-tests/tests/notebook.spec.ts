@@ -85,8 +85,6 @@ test('says limit and peak after running out of memory, and raises it', async ({
     })
   );
   await expect(chipOf(page)).toContainText('384 MiB');
-  const dialog = page.locator('.jp-Dialog');
-  await page.addLocatorHandler(dialog, () => dialog.locator('button').last().click());
   await runCell(page, 'block = bytearray(900 * 2**20)');
   const notice = page.locator('.Toastify__toast', { hasText: '384 MiB' });
   await notice.getByRole('button', { name: 'Raise to 768 MiB' }).click();

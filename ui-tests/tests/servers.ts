@@ -8,7 +8,7 @@ const PORT = Number(process.env.ELASTIC_TEST_PORT ?? '8898');
 const ROOT = path.resolve(__dirname, '..', '..');
 
 /** Milliseconds until a server must have answered. */
-const PATIENCE = 60_000;
+const PATIENCE = 120_000;
 
 export class OwnServer {
   /** `offset` tells its port from those of other servers of the tests. */

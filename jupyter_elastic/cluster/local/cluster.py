@@ -139,6 +139,7 @@ class LocalCluster(base.Cluster):
         self._state.prepare()
         self._place, self._note = cgroups.find(self._cgroup)
         self._total = self._wanted_capacity or machine.capacity(self._cpu_overcommit)
+        self._cores = machine.cores()
         wanted = self._wanted_devices
         self._devices = tuple(machine.gpus() if wanted is None else wanted)
         outfit = birth.Outfit(
@@ -189,7 +190,8 @@ class LocalCluster(base.Cluster):
 
     async def capacity(self) -> Capacity:
         """See :class:`~..base.Cluster`."""
-        return quota.capacity(self._total, self._devices, self._cache.pods.values())
+        pods = self._cache.pods.values()
+        return quota.capacity(self._total, self._devices, pods, self._cores)
 
     def enforcement(self) -> Enforcement:
         """See :class:`~..base.Cluster`."""

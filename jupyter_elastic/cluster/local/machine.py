@@ -34,14 +34,19 @@ def total_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     raise OSError("no MemTotal in /proc/meminfo")
 
 
+def cores() -> int:
+    """Millicores that the processes of this server may use."""
+    _, around = cgroups.surrounding()
+    usable = len(os.sched_getaffinity(0)) * 1000
+    return min(usable, around or usable)
+
+
 def capacity(cpu_overcommit: float) -> Resources:
     """What kernels may have together: memory less a reserve, cores times ``cpu_overcommit``."""
-    around_memory, around_cpu = cgroups.surrounding()
+    around_memory, _ = cgroups.surrounding()
     memory = min(total_memory(), around_memory or 2**63)
     memory -= max(int(memory * RESERVE_SHARE), RESERVE_LEAST)
-    cores = len(os.sched_getaffinity(0)) * 1000
-    cores = min(cores, around_cpu or cores)
-    return Resources(cpu=int(cores * cpu_overcommit), memory=max(0, memory))
+    return Resources(cpu=int(cores() * cpu_overcommit), memory=max(0, memory))
 
 
 def gpus() -> tuple[Device, ...]:

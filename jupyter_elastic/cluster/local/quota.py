@@ -11,8 +11,10 @@ from ..room import counts, used
 from .machine import Device
 
 
-def capacity(total: Resources, devices: Sequence[Device], pods: Iterable[Pod]) -> Capacity:
-    """The quota and what of it is taken."""
+def capacity(
+    total: Resources, devices: Sequence[Device], pods: Iterable[Pod], cores: int = 0
+) -> Capacity:
+    """The quota and what of it is taken. ``cores`` are the machine's, in millicores."""
     listed = [pod for pod in pods if counts(pod)]
     taken = {gpu for pod in listed for gpu in pod.gpu_ids}
     kinds = sorted({device.kind for device in devices})
@@ -23,6 +25,7 @@ def capacity(total: Resources, devices: Sequence[Device], pods: Iterable[Pod]) -
         gpus_used={
             kind: sum(one.kind == kind and one.id in taken for one in devices) for kind in kinds
         },
+        cores=cores if total.cpu > cores else 0,
     )
 
 

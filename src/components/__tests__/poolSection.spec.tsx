@@ -28,6 +28,15 @@ describe('PoolSection', () => {
     expect(screen.getAllByRole('progressbar')).toHaveLength(3);
   });
 
+  it('says of how many cores it is that more may be had', () => {
+    const text = show({
+      cpu: { total: '8', used: '1100m', free: '6900m', cores: '2' },
+      memory: { total: '16Gi', used: '0', free: '16Gi' },
+      gpus: []
+    });
+    expect(text).toContain('CPU taken1.1 of 8 (2 cores, shared)');
+  });
+
   it('shows just what is taken where nobody has set a limit', () => {
     const text = show({
       cpu: { total: null, used: '1500m', free: null },

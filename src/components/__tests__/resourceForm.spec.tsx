@@ -160,6 +160,15 @@ describe('ResourceForm', () => {
     expect(onChange.mock.calls[onChange.mock.calls.length - 1][1]).toBe(true);
   });
 
+  it('says of how many cores it is that more is left', () => {
+    show(offer, {
+      cpu: { total: '8', used: '1100m', free: '6900m', cores: '2' },
+      memory: { total: '16Gi', used: '14Gi', free: '2Gi' },
+      gpus: []
+    });
+    expect(screen.getByText('6.9 CPU left (2 cores, shared)')).toBeTruthy();
+  });
+
   it('says nothing of what is left where nobody has set a limit', () => {
     show(offer, {
       cpu: { total: null, used: '6', free: null },
