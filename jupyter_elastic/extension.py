@@ -33,6 +33,7 @@ from .kernels.settings import ElasticKernels, ElasticKubernetes, ElasticLocal
 from .kernels.specs import ElasticKernelSpecMixin
 from .kernels.websocket import ElasticWebsocketMixin
 from .kernels.whose import WhoseAuthorizerMixin
+from .waits import within
 
 MIXINS = {
     "kernel_spec_manager_class": ElasticKernelSpecMixin,
@@ -169,7 +170,7 @@ class ElasticExtension(ExtensionApp):
             self._bridge.close()
         if self.service is not None:
             await self._server.kernel_manager.close_elastic()
-            await asyncio.wait_for(self.service.close(), 10)
+            await within(self.service.close(), 10)
 
 
 def behind_gateway(serverapp: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from ..cluster.base import Change
 from ..errors import UnknownKernel
 from ..kernels.service import ElasticService
+from ..waits import event_or_timeout
 from .views import progress_view
 
 HEARTBEAT = 15.0
@@ -41,8 +41,7 @@ async def progress_of(
         yield shown
         silent = 0.0
         while not shown["done"]:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), min(LOOK, heartbeat))
+            await event_or_timeout(changed, min(LOOK, heartbeat))
             changed.clear()
             try:
                 now = progress_view(service, service.kernel_of(owner, kernel_id))

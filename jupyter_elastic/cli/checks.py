@@ -21,6 +21,7 @@ from jupyter_server.services.config.manager import ConfigManager
 from packaging.requirements import Requirement
 
 from ..model import Template
+from ..waits import within
 
 PROBE_TIMEOUT = 30.0
 """Seconds an interpreter may take to say which versions it has."""
@@ -243,7 +244,7 @@ async def _probe(path: str) -> tuple[dict[str, Any] | None, str]:
     except OSError as error:
         return None, f"{error.strerror}."
     try:
-        out, err = await asyncio.wait_for(process.communicate(), PROBE_TIMEOUT)
+        out, err = await within(process.communicate(), PROBE_TIMEOUT)
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()

@@ -28,6 +28,7 @@ from ..errors import BadRequest, ElasticError
 from ..kernels.poolsettings import ElasticNamespaces
 from ..kernels.service import ElasticService
 from ..pool.term import Term
+from ..waits import within
 from .context import Context, RequiresNoService
 from .crds import is_namespace
 
@@ -250,7 +251,7 @@ async def keep(context: Context) -> int:
         await asyncio.gather(opening, ending, return_exceptions=True)
         if server is not None:
             server.stop()
-        await asyncio.wait_for(pools.close(), CLOSE_WITHIN)
+        await within(pools.close(), CLOSE_WITHIN)
     return 0
 
 

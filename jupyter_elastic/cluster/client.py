@@ -20,6 +20,7 @@ import zmq.asyncio
 from .. import errors
 from ..agent import protocol
 from ..model import AgentAddress
+from ..waits import within
 
 _LOG = logging.getLogger(__name__)
 
@@ -133,8 +134,8 @@ class AgentClient:
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
         try:
-            await asyncio.wait_for(self._socket.send(body), timeout)
-            reply = await asyncio.wait_for(future, timeout)
+            await within(self._socket.send(body), timeout)
+            reply = await within(future, timeout)
         except asyncio.TimeoutError:
             raise errors.AgentUnreachable(
                 f"The agent of pod {self.pod} did not answer {op!r} within {timeout:g} s.",

@@ -33,6 +33,7 @@ from ..errors import (
     StarterLost,
 )
 from ..model import Kernel, KernelPhase, Pod, PodPhase
+from ..waits import event_or_timeout
 from .overdue import look_after_size, overdue_at, pauses
 from .progress import STARTING_PHASES
 from .takeover import PATIENCE
@@ -94,8 +95,7 @@ class AdoptionMixin:
     async def elastic_ready(self) -> None:
         """Wait, within a bound, until kernels that ran already have been adopted."""
         if not self.elastic_is_ready:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._elastic_ready.wait(), READY_TIMEOUT)
+            await event_or_timeout(self._elastic_ready, READY_TIMEOUT)
 
     async def open_adoption(self) -> None:
         """Adopt what is there, then watch. The cluster is open."""

@@ -18,6 +18,7 @@ from ..cluster.kubernetes.namespaces import Choice, Namespaces
 from ..errors import BadRequest
 from ..pool.shards import lease_name, shard_of
 from ..pool.term import Term
+from ..waits import within
 from .poolsettings import ElasticNamespaces, ElasticPool
 from .service import ElasticService
 from .settings import ElasticKernels, ElasticKubernetes, ElasticLocal
@@ -114,7 +115,7 @@ class ManyPools:
         if self._fleet is not None:
             await self._fleet.hand_over()
         try:
-            await asyncio.wait_for(self._supervisor.close(), CLOSE_WITHIN)
+            await within(self._supervisor.close(), CLOSE_WITHIN)
         except asyncio.TimeoutError:
             self.log.warning("Some pools could not be put in order; others take over all the same.")
         await self._let_go()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from itertools import takewhile
 
 from ..cluster.base import Cluster
 from ..model import KernelPhase, Step
+from ..waits import event_or_timeout
 
 STARTING_PHASES = (KernelPhase.QUEUED, KernelPhase.STARTING, KernelPhase.MOVING)
 LOOK = 0.5
@@ -88,5 +88,4 @@ class Progress:
             shown = steps
             if kernel is None or kernel.phase not in STARTING_PHASES:
                 return
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(waiter.wait(), LOOK)
+            await event_or_timeout(waiter, LOOK)

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from ..cluster.base import Change, Cluster
 from ..errors import ElasticError, QueueFull, QuotaFull, StartCancelled
 from ..model import WAITING_FOR_ROOM, Kernel, KernelPhase, PodPhase
+from ..waits import event_or_timeout
 from .getting import Hold
 from .places import PATIENT, Place, estimate, line_of, may_try, next_turn, places, sentence
 from .progress import STARTING_PHASES, Progress
@@ -206,13 +207,8 @@ class Queue:
             news = place is not None and place[:2] != hold.told and now >= hold.told_at + pause
             if news or now >= hold.told_at + renew:
                 await self._renew(hold, place)
-            # Not wait_for: before Python 3.12 it loses a cancellation that comes with a change.
             next_look = min(now + LOOK, hold.wait_until, try_at if mine else now + LOOK)
-            soon = loop.call_at(max(next_look, now + LEAST / 10), changed.set)
-            try:
-                await changed.wait()
-            finally:
-                soon.cancel()
+            await event_or_timeout(changed, max(next_look - now, LEAST / 10))
 
     async def _join(self, hold: Hold) -> None:
         kernel = hold.kernel

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ..errors import ElasticError
-from ..pool.term import event_or_timeout
+from ..waits import event_or_timeout
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two tries to open what cannot be opened."""

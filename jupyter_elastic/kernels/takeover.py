@@ -10,7 +10,6 @@ try are ended first. The same one sees to kernels whose size somebody changed in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -26,6 +25,7 @@ from ..model import Kernel, KernelPhase, Template
 from ..pool.controller import PoolController
 from ..resources import Resources
 from ..templates import resolve_wish
+from ..waits import event_or_timeout
 from .edits import Edits, changes
 from .launcher import Launcher
 from .startargs import StartArgs
@@ -109,8 +109,7 @@ class Takeover:
                         self._begin(kernel.kernel_id, self._start(kernel))
                     elif wish := self._edits.take(kernel):
                         self._begin(kernel.kernel_id, self._resize(kernel, wish))
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK)
+            await event_or_timeout(self._wake, LOOK)
 
     def _begin(self, kernel_id: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=kernel_id)

@@ -25,12 +25,13 @@ from .. import metrics
 from ..cluster.base import Change, Cluster
 from ..errors import ElasticError
 from ..model import Capacity, Kernel, Pod, PodPhase, PoolRow, Template
+from ..waits import event_or_timeout
 from .actor import Actor, Pace
 from .expectations import Expectations
 from .foresight import Foresight
 from .goals import Goal, Stabiliser
 from .planner import Delete, Want, plan
-from .term import Term, event_or_timeout
+from .term import Term
 from .troubles import RESYNC as RESYNC
 from .troubles import Troubles
 

@@ -12,10 +12,10 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from typing import Any
 
 from ..cluster.base import Cluster
 from ..errors import ElasticError
+from ..waits import event_or_timeout
 
 LEASE_PERIOD = 5.0
 """Seconds between renewals of the lease, at most; the port asks for less than 10."""
@@ -117,14 +117,3 @@ class Term:
             self._began()
         elif was and not self.leading:
             self.log.info("This process no longer keeps the pool of warm pods.")
-
-
-async def event_or_timeout(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event came within the time."""
-    # Not wait_for: before Python 3.12 it loses a cancellation that comes with the wake-up.
-    woken: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
-    try:
-        done, _ = await asyncio.wait({woken}, timeout=seconds)
-    finally:
-        woken.cancel()
-    return bool(done)

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from ...errors import ApiUnreachable, ElasticError, Forbidden, Unsupported
+from ...waits import within
 from . import problems
 from .connection import INSTALL, Connection
 from .target import Target, target
@@ -311,7 +312,7 @@ class KubeApi:
             await self._admit(about)
             generation = self._connection.generation
             try:
-                return await asyncio.wait_for(
+                return await within(
                     self._handshake(path, query or {}, protocols), 4 * CONNECT_TIMEOUT
                 )
             except aiohttp.WSServerHandshakeError as error:

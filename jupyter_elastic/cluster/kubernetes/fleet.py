@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 import zmq.asyncio
 
 from ...errors import Conflict, ElasticError
+from ...waits import event_or_timeout
 from .api import MERGE_PATCH, KubeApi
 from .balance import WANTED_BY, to_ask_for, to_hand_over
 from .everywhere import Collect, Everywhere
@@ -141,12 +142,7 @@ class Fleet:
                 self._log.debug("Shards are left where they are for now: %s", error)
             except Exception:  # noqa: BLE001 - pools are kept all the same
                 self._log.exception("Shards are left where they are for now")
-            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the news.
-            news = asyncio.ensure_future(self._news.wait())
-            try:
-                await asyncio.wait({news}, timeout=LOOK)
-            finally:
-                news.cancel()
+            await event_or_timeout(self._news, LOOK)
 
     async def _look(self, *, asks: bool) -> None:
         """Let go what others should have, and ask for what we should."""

@@ -28,6 +28,7 @@ except ModuleNotFoundError:  # an optional extra; KubeApi.connect says so
     aiohttp = None  # type: ignore[assignment]
 
 from ...errors import ElasticError, Forbidden, Gone
+from ...waits import event_or_timeout, within
 from .api import KubeApi
 
 CHUNK = 64 * 1024
@@ -80,8 +81,7 @@ class _Listener:
         """Wait until the port may be tried again; False: there is nothing to try any more."""
         while not self.closed and (left := self._not_before - self._clock()) > 0:
             self._news.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+            await event_or_timeout(self._news, left)
         return not self.closed
 
     def failed(self) -> None:
@@ -381,4 +381,4 @@ async def _ping(websocket: aiohttp.ClientWebSocketResponse) -> None:
 async def _close_soon(websocket: aiohttp.ClientWebSocketResponse) -> None:
     """Close politely, but do not wait long for an answer."""
     with contextlib.suppress(asyncio.TimeoutError, aiohttp.ClientError, OSError):
-        await asyncio.wait_for(websocket.close(), 1.0)
+        await within(websocket.close(), 1.0)

@@ -17,6 +17,7 @@ from typing import Any, Generic
 import msgspec
 
 from ...errors import ElasticError
+from ...waits import event_or_timeout
 from . import problems
 from .cache import Cache, T, number
 from .listing import Api, Listed, Listing, meta_of
@@ -319,8 +320,7 @@ class Reflector(Generic[T]):
             if not (behind or ghosts) or left <= 0 or self.last_error:
                 break
             self._moved.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), left)
+            await event_or_timeout(self._moved, left)
         # The watch is late; what the list told is true all the same.
         for ghost in ghosts:
             self._cache.gone(self._key(ghost.metadata), ghost.metadata.uid, version)

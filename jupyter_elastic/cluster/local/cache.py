@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
 from ...model import Kernel, Pod, PodPhase
+from ...waits import event_or_timeout
 from .. import base, room
 from .ledger import Snapshot, Written
 from .state import PodRecord
@@ -57,8 +57,7 @@ class Cache:
         changed = asyncio.Event()
         dispose = self.subscribe(lambda _change: changed.set())
         try:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), timeout)
+            await event_or_timeout(changed, timeout)
         finally:
             dispose()
 
