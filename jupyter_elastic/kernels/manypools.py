@@ -175,9 +175,9 @@ class ManyPools:
         # What servers are told does not hold for whom they leave it to.
         service.settings.keep_pool = True
         service.controller.namespace = namespace
-        # Hundreds of terms begin with one lease, which is told once.
+        # Hundreds of terms begin and end with one lease, which is told once.
         service.controller.term.log = log.getChild("term")
-        service.controller.term.log.setLevel(logging.WARNING)
+        service.controller.term.log.setLevel(logging.ERROR)
         return NamespacePool(service, cluster)
 
 

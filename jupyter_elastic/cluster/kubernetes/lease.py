@@ -103,6 +103,8 @@ class LeaseElector:
 
         Raises
         ------
+        ApiUnreachable, ApiBusy
+            The API gives no answer, and the lease is not ours as far as is known.
         Forbidden
             RBAC does not allow it.
         """
@@ -113,8 +115,11 @@ class LeaseElector:
             try:
                 held = await self._contend(started)
             except (ApiUnreachable, problems.ApiBusy) as error:
-                held = self._age(self._clock()) < self._duration * 2 / 3
+                if self._age(self._clock()) >= self._duration * 2 / 3:
+                    self._renewed_at = None
+                    raise
                 _LOG.debug("Lease %s was not renewed: %s", self.name, error)
+                return True
             if not held:
                 self._renewed_at = None
             return held

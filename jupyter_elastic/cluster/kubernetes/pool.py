@@ -254,7 +254,12 @@ class Pool:
         elector = self._electors.get(name)
         if elector is None:
             elector = self._electors[name] = self._elector(name)
-        if not await elector.acquire():
+        try:
+            held = await elector.acquire()
+        except ElasticError:
+            self._held.discard(name)
+            raise
+        if not held:
             self._held.discard(name)
             return False
         self._held.add(name)

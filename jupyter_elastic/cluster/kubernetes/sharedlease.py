@@ -12,6 +12,8 @@ import math
 import time
 from collections.abc import Callable
 
+from ...errors import ApiUnreachable, ElasticError
+from .answers import ApiBusy
 from .balance import YIELD
 from .lease import LeaseElector
 
@@ -32,6 +34,8 @@ class SharedLease:
         self._lock = asyncio.Lock()
         self._held = False
         self._look_at = -math.inf
+        self._silence: ElasticError | None = None
+        """Why the last question got no answer; None: it got one."""
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -45,19 +49,34 @@ class SharedLease:
         return self._held
 
     async def acquire(self) -> bool:
-        """See :meth:`.LeaseElector.acquire`, which may be believed for as long."""
+        """See :meth:`.LeaseElector.acquire`, which may be believed for as long.
+
+        That the API gives no answer is told to all who ask, and logged once.
+        """
         async with self._lock:
             was, now = self._held, self._clock()
             if not was and now < self._look_at:
+                if self._silence is not None:
+                    raise self._silence.with_traceback(None)
                 return False
             self._look_at, self._held = now + LOOK, False
-            self._held = await self._elector.acquire()
+            self._held = await self._ask()
         if self._held and not was:
             _LOG.info("Lease %s is ours: this process keeps the pools that go with it.", self.name)
             self._tell()
         elif was and not self._held:
             _LOG.info("Lease %s is not ours any more.", self.name)
         return self._held
+
+    async def _ask(self) -> bool:
+        before, self._silence = self._silence, None
+        try:
+            return await self._elector.acquire()
+        except (ApiUnreachable, ApiBusy) as error:
+            self._silence = error
+            if before is None:
+                _LOG.warning("Nobody can tell whose lease %s is: %s", self.name, error)
+            raise
 
     async def hand_over(self) -> None:
         """Let the one who asks for it have it; first all who act here are told to stop."""

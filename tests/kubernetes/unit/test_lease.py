@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import random
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,8 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from jupyter_elastic.cli.controller import Health
+from jupyter_elastic.cluster.kubernetes.answers import ApiBusy
 from jupyter_elastic.cluster.kubernetes.lease import LeaseElector
-from jupyter_elastic.errors import Forbidden
+from jupyter_elastic.errors import ApiUnreachable, Forbidden
+from jupyter_elastic.pool.term import Term
 
 from .fakeapi import FakeApi, connected, cut, failure
 
@@ -39,6 +44,49 @@ class World:
     @property
     def sent(self) -> int:
         return len(self.fake.seen)
+
+
+class Keeper:
+    """What ``jupyter elastic controller`` keeps, as far as probes ask: one term, by one lease."""
+
+    lease_valid = lease_look = 0.02
+
+    def __init__(self, world: World) -> None:
+        self._elector = world.contender("a")
+        self._asked = asyncio.Condition()
+        self._count = 0
+        self.term = Term(
+            self,  # type: ignore[arg-type]
+            "pool",
+            lambda: None,
+            monotonic=lambda: world.now,
+            rng=random.Random(1),
+            log=logging.getLogger("test"),
+        )
+
+    async def acquire_lease(self, name: str) -> bool:
+        try:
+            return await self._elector.acquire()
+        finally:
+            self._count += 1
+            async with self._asked:
+                self._asked.notify_all()
+
+    async def asks(self, times: int) -> None:
+        """Return when the lease was asked for so often; of each the first may be under way."""
+        until = self._count + times
+        async with self._asked:
+            await self._asked.wait_for(lambda: self._count >= until)
+
+    def terms(self) -> list[Term]:
+        return [self.term]
+
+    def lacks(self) -> str:
+        return ""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 @contextlib.asynccontextmanager
@@ -189,21 +237,52 @@ async def test_while_the_api_is_away_a_holder_stops_before_others_may_begin(
         await it.fake.stop()
         it.now += 6
         assert await a.acquire()
-        assert not await b.acquire()
+        with pytest.raises(ApiUnreachable):  # whoever stands by is told as well
+            await b.acquire()
         it.now += 3.5
         assert await a.acquire()
         it.now += 1
-        assert not await a.acquire()
-        assert not await a.acquire()
+        for _ in range(2):
+            with pytest.raises(ApiUnreachable):
+                await a.acquire()
         await it.fake.start(port)
         assert await a.acquire()
+
+
+async def test_a_controller_whose_api_is_silent_is_not_ready(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        keeper = Keeper(it)
+        health = Health(keeper)
+        health.is_open = True
+        contending = asyncio.ensure_future(keeper.term.run())
+        try:
+            await keeper.asks(2)
+            assert health.is_ready() == ""
+            port = it.fake.port
+            await it.fake.stop()
+            for _ in range(25):
+                it.now += 1
+                await keeper.asks(2)
+            assert health.is_ready() == "", "an outage of seconds is none of a probe's business"
+            for _ in range(25):
+                it.now += 1
+                await keeper.asks(2)
+            assert health.is_ready().startswith("The cluster has not answered for ")
+            assert health.is_alive() == "", "a new process would do no better"
+            await it.fake.start(port)
+            await keeper.asks(2)
+            assert health.is_ready() == ""
+        finally:
+            contending.cancel()
+            await asyncio.gather(contending, return_exceptions=True)
 
 
 async def test_an_overloaded_api_is_no_reason_to_give_up(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         a = it.contender("a")
         it.fake.next.extend([failure(503, "ServiceUnavailable")] * 100)
-        assert not await a.acquire()
+        with pytest.raises(ApiBusy):
+            await a.acquire()
         it.fake.next.clear()
         assert await a.acquire()
         it.fake.next.extend([failure(500, "InternalError")] * 100)

@@ -27,7 +27,7 @@ from jupyter_elastic.cluster.kubernetes.manifests import MANAGED_BY
 from jupyter_elastic.cluster.kubernetes.namespaces import KEPT_BY, Choice, chosen
 from jupyter_elastic.cluster.kubernetes.objects import CustomObject, Meta, PodObject
 from jupyter_elastic.cluster.kubernetes.sharedlease import LOOK, SharedLease
-from jupyter_elastic.errors import Forbidden
+from jupyter_elastic.errors import ApiUnreachable, Forbidden
 
 from .fakeapi import connected, failure
 
@@ -291,6 +291,27 @@ async def test_a_refusal_is_told_once_and_not_to_each_namespace(tmp_path: Path) 
         assert [type(one) for one in answers if one is not False] == [Forbidden]
         clock.now += LOOK
         assert await one.acquire()
+
+
+async def test_that_the_api_is_silent_is_told_to_each_namespace_and_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with replicas(tmp_path) as (fake, clock, one, two):
+        assert await one.acquire()
+        port = fake.port
+        await fake.stop()
+        clock.now += 7  # more than two thirds of what a lease lasts
+        for _ in range(3):
+            asked = (each.acquire() for each in (one, two) for _ in range(20))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(answer) for answer in answers} == {ApiUnreachable}
+            clock.now += LOOK
+        assert not one.held
+        said = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert len([record for record in said if "lease shard" in record.getMessage()]) == 2
+        await fake.start(port)
+        assert await one.acquire()
+        assert not await two.acquire()
 
 
 # -- who has how many ----------------------------------------------------------------------
