@@ -114,6 +114,8 @@ class PoolCollector(Collector):
         cores = _gauge("quota_cores", "CPU of the quota: total and used", "state")
         memory = _gauge("quota_memory_bytes", "Memory of the quota: total and used", "state")
         gpus = _gauge("quota_gpus", "GPUs of the quota: total and used", "kind", "state")
+        counts = _gauge("quota_objects", "Pods (and the like) of the quota: total and used", "kind",
+                        "state")  # fmt: skip
         for source in tuple(self._sources.values()):
             leading = source.leading
             _add(source, leader, leading, lease=source.lease)
@@ -133,8 +135,8 @@ class PoolCollector(Collector):
             for owner, count in _owners((k.owner for k in every), source.owners_shown):
                 _add(source, owners, count, owner=owner)
             if source.capacity is not None:
-                _quota(source, source.capacity, cores, memory, gpus)
-        return [leader, pods, target, pauses, kernels, owners, cores, memory, gpus]
+                _quota(source, source.capacity, cores, memory, gpus, counts)
+        return [leader, pods, target, pauses, kernels, owners, cores, memory, gpus, counts]
 
 
 def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
@@ -175,6 +177,7 @@ def _quota(
     cores: GaugeMetricFamily,
     memory: GaugeMetricFamily,
     gpus: GaugeMetricFamily,
+    objects: GaugeMetricFamily,
 ) -> None:
     for state, some in (("total", capacity.total), ("used", capacity.used)):
         if some.cpu < UNLIMITED:
@@ -184,6 +187,9 @@ def _quota(
     for state, counts in (("total", capacity.gpus), ("used", capacity.gpus_used)):
         for kind, count in counts.items():
             _add(source, gpus, count, kind=kind, state=state)
+    for state, counts in (("total", capacity.counts), ("used", capacity.counts_used)):
+        for kind, count in counts.items():
+            _add(source, objects, count, kind=kind, state=state)
 
 
 POOL = PoolCollector()

@@ -258,6 +258,9 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     used: Resources
     gpus: dict[str, int] = {}
     gpus_used: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    """How many there may be of what each pod takes one of, by the quota's name for it: ``pods``."""
+    counts_used: dict[str, int] = {}
 
 
 class PoolRow(msgspec.Struct, frozen=True, kw_only=True):

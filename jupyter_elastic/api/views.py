@@ -218,11 +218,21 @@ def capacity_view(capacity: Capacity) -> dict[str, Any]:
     return {
         "cpu": _share(total.cpu, used.cpu, format_cpu),
         "memory": _share(total.memory, used.memory, format_memory),
+        "pods": _pods(capacity),
         "gpus": [
             {"kind": kind, "total": count, "used": capacity.gpus_used.get(kind, 0)}
             for kind, count in sorted(capacity.gpus.items())
         ],
     }
+
+
+def _pods(capacity: Capacity) -> dict[str, int] | None:
+    """Of all that limits the number of pods, what has room for fewest."""
+    rows = [(total, capacity.counts_used.get(key, 0)) for key, total in capacity.counts.items()]
+    if not rows:
+        return None
+    total, used = min(rows, key=lambda row: row[0] - row[1])
+    return {"total": total, "used": used, "free": max(0, total - used)}
 
 
 def _share(total: int, used: int, form: Callable[[int], str]) -> dict[str, Any]:

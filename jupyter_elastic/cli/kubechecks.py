@@ -221,7 +221,9 @@ def room(capacity: Capacity) -> Check:
     of_cpu = f" of {total.cpu / 1000:g}" if total.cpu < UNLIMITED else ""
     of_memory = f" of {show_memory(total.memory)}" if total.memory < UNLIMITED else ""
     text = f"{cpu}{of_cpu} CPU and {memory}{of_memory} taken"
-    if not of_cpu and not of_memory:
+    for name, count in capacity.counts.items():
+        text += f", {capacity.counts_used.get(name, 0)} of {count} {name}"
+    if not of_cpu and not of_memory and not capacity.counts:
         text += "; neither a ResourceQuota nor c.ElasticKubernetes says how much there is"
     return Check("capacity", "ok", text)
 

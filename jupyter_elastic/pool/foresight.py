@@ -107,7 +107,7 @@ class Foresight:
             lines.append(
                 Line(
                     template=name,
-                    cost=self.cost(template, pods),
+                    cost=self.cost(template, pods, capacity.counts),
                     size=sizes.get(name),
                     minimum=template.pool.size,
                     schedule=tuple((schedule or self.schedule).get(name, ())),
@@ -124,15 +124,17 @@ class Foresight:
         self.found = targets(snapshot, now)
         return self.found
 
-    def cost(self, template: Template, pods: Iterable[Pod]) -> dict[str, int]:
-        """What a warm pod of a template takes: as its latest one does."""
+    def cost(
+        self, template: Template, pods: Iterable[Pod], counted: Iterable[str] = ()
+    ) -> dict[str, int]:
+        """What a warm pod of a template takes: as its latest one does, and one of all counted."""
         mine = [p for p in pods if _is_waiting(p) and p.template == template.name]
         seen = max(mine, key=lambda pod: pod.created, default=None)
         size = seen.resources if seen is not None else WARM
         gpu: Gpu | None = size.gpu
         if gpu is None and self.gives_gpus:
             gpu = template.resources.default().gpu
-        cost = {"pods": 1, "cpu": size.cpu, "memory": size.memory}
+        cost = {**dict.fromkeys(["pods", *counted], 1), "cpu": size.cpu, "memory": size.memory}
         return {**cost, gpu.kind: gpu.count} if gpu else cost
 
     # -- kept over restarts ----------------------------------------------------------------
@@ -154,19 +156,25 @@ class Foresight:
 def room_of(capacity: Capacity, pods: Iterable[Pod]) -> Room:
     """The quota, and what of it is taken by all but the pods that wait."""
     cpu, memory = capacity.used.cpu, capacity.used.memory
-    gpus = dict(capacity.gpus_used)
+    gpus, counts = dict(capacity.gpus_used), dict(capacity.counts_used)
     for pod in pods:
         if _is_waiting(pod):
+            counts = {name: count - 1 for name, count in counts.items()}
             cpu, memory = cpu - pod.resources.cpu, memory - pod.resources.memory
             gpu = pod.resources.gpu
             if gpu is not None and gpu.kind in gpus:
                 gpus[gpu.kind] -= gpu.count
     return Room(
-        total={"cpu": capacity.total.cpu, "memory": capacity.total.memory, **capacity.gpus},
+        total={
+            "cpu": capacity.total.cpu,
+            "memory": capacity.total.memory,
+            **capacity.gpus,
+            **capacity.counts,
+        },
         used={
             "cpu": max(0, cpu),
             "memory": max(0, memory),
-            **{kind: max(0, count) for kind, count in gpus.items()},
+            **{name: max(0, count) for name, count in (gpus | counts).items()},
         },
     )
 

@@ -12,6 +12,7 @@ from ...errors import BadQuantity
 from ...model import UNLIMITED, Capacity, Pod
 from ...resources import Resources, parse_cpu, parse_memory
 from .. import room
+from .counts import NAMES, is_ours
 from .facts import amounts
 from .objects import PodObject, QuotaObject
 from .problems import number
@@ -29,14 +30,17 @@ def capped(caps: tuple[int | None, int | None]) -> Resources:
 
 
 def read(
-    caps: tuple[int | None, int | None], quotas: Sequence[QuotaObject], pods: Iterable[Pod]
+    caps: tuple[int | None, int | None],
+    quotas: Sequence[QuotaObject],
+    pods: Iterable[Pod],
+    counts: tuple[dict[str, int], dict[str, int]] = ({}, {}),
 ) -> Capacity:
-    """The tightest of all limits, and what pods take of it."""
+    """The tightest of all limits, and what pods take of it; ``counts`` as :mod:`.counts` tells."""
     total = capped(caps)
     cpu, memory = total.cpu, total.memory
     gpus: dict[str, int] = {}
     gpus_used: dict[str, int] = {}
-    for quota in quotas:
+    for quota in filter(is_ours, quotas):
         cpu = min([cpu, *_limits(quota, _CPU, parse_cpu)])
         memory = min([memory, *_limits(quota, _MEMORY, parse_memory)])
         for key, value in quota.status.hard.items():
@@ -50,6 +54,8 @@ def read(
         used=room.used(pods),
         gpus=gpus,
         gpus_used=gpus_used,
+        counts=counts[0],
+        counts_used=counts[1],
     )
 
 
@@ -59,7 +65,7 @@ def given_back(obj: PodObject) -> dict[str, int]:
     Millicores, bytes or a count.
     """
     size = amounts(obj)
-    found = {"pods": 1, "count/pods": 1}
+    found = dict.fromkeys(NAMES, 1)
     for key, quantity in size.requests.items():
         amount = number(key, quantity)
         found[f"requests.{key}"] = amount

@@ -151,6 +151,25 @@ class EventObject(_Read, frozen=True):
     event_time: str | None = None
 
 
+class ScopeRequirement(_Read, frozen=True):
+    """Which pods a ResourceQuota is about."""
+
+    scope_name: str = ""
+
+
+class ScopeSelector(_Read, frozen=True):
+    """``spec.scopeSelector`` of a ResourceQuota."""
+
+    match_expressions: tuple[ScopeRequirement, ...] = ()
+
+
+class QuotaSpec(_Read, frozen=True):
+    """``spec`` of a ResourceQuota."""
+
+    scopes: tuple[str, ...] = ()
+    scope_selector: ScopeSelector = ScopeSelector()
+
+
 class QuotaStatus(_Read, frozen=True):
     """``status`` of a ResourceQuota."""
 
@@ -162,6 +181,7 @@ class QuotaObject(_Read, frozen=True):
     """A ResourceQuota."""
 
     metadata: Meta = Meta()
+    spec: QuotaSpec = QuotaSpec()
     status: QuotaStatus = QuotaStatus()
 
 

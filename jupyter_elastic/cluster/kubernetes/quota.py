@@ -20,6 +20,7 @@ from ...model import Capacity, Kernel, KernelPhase, Pod, PodPhase
 from ...resources import Resources
 from .. import room
 from . import capacity
+from .counts import Counts
 from .objects import PodObject, QuotaObject
 from .problems import ApiQuotaFull, number
 
@@ -95,13 +96,16 @@ class Quota:
         self._log = log
         self._given = -COUNTED_WITHIN
         """When warm pods were last given back for want of quota, by the loop's clock."""
+        self._counts = Counts()
         self._promises: list[_Promise] = []
         self._leaving: set[str] = set()
         """Warm pods that are being given back."""
 
     def capacity(self) -> Capacity:
         """The tightest of all limits, and what pods take of it."""
-        return capacity.read(self._caps, self._seen.quotas(), self._seen.pods.values())
+        quotas, pods = self._seen.quotas(), self._seen.pods.values()
+        counts = self._counts.read(quotas, pods, self._seen.object, time.monotonic())
+        return capacity.read(self._caps, quotas, pods, counts)
 
     # -- caps ------------------------------------------------------------------------------
 
