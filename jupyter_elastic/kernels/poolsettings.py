@@ -32,12 +32,6 @@ class ElasticPool(Configurable):
         its template is tried again after a pause. More than it takes to pull the largest image.""",
     ).tag(config=True)
 
-    scale_down_after = Float(
-        300.0,
-        help="""Seconds for which fewer pods must have been wanted before pods are given back.
-        What you set, and what is predicted (see `predicted_for`), holds at once.""",
-    ).tag(config=True)
-
     quota_share = Float(
         Settings().share,
         min=0.0,
@@ -50,7 +44,7 @@ class ElasticPool(Configurable):
         Settings().ceiling,
         min=0.0,
         max=1.0,
-        help="Part of the quota below which predicted warm pods and all other pods stay together.",
+        help="Part of the quota below which warm pods and all other pods stay together.",
     ).tag(config=True)
 
     patience = Float(
@@ -87,7 +81,6 @@ class ElasticPool(Configurable):
             rate=self.create_rate,
             burst=self.create_burst,
             warming_grace=self.warming_grace,
-            scale_down_after=self.scale_down_after,
         )
 
     @validate("schedule")

@@ -37,8 +37,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """Creations under way at the same time, and deletions likewise."""
     warming_grace: float = 300.0
     """Seconds a pod may warm before it counts as failed and is given back."""
-    scale_down_after: float = 300.0
-    """Seconds a predicted target must have been lower before pods are given back."""
 
 
 class Actor:

@@ -29,7 +29,7 @@ from ..waits import event_or_timeout
 from .actor import Actor, Pace
 from .expectations import Expectations
 from .foresight import Foresight
-from .goals import Goal, Stabiliser
+from .goals import Goal
 from .planner import Delete, Want, plan
 from .term import Term
 from .troubles import RESYNC as RESYNC
@@ -106,8 +106,6 @@ class PoolController:
         """What the metrics call the pool, where a process keeps several."""
         self._rng = rng or random.Random()
         self._troubles = Troubles(self.pace.warming_grace, self._rng, self.log)
-        self._steady = Stabiliser(self.pace.scale_down_after)
-        self._goals: dict[str, Goal] = {}
         self._sizes: dict[str, int] = {}
         self._whys: dict[str, str] = {}
         self._synced = False
@@ -200,18 +198,17 @@ class PoolController:
         """How many warm pods are wanted of each template, and why."""
         templates = self.templates()
         goals = {name: self._goal(template) for name, template in templates.items()}
+        if self.capacity is None:
+            return goals
         predicted = self._predicted(templates)
-        if predicted and self.capacity is not None:
-            found = self.foresight.targets(
-                {name: templates[name] for name, goal in goals.items() if goal.size is not None},
-                {name: goal.size or 0 for name, goal in goals.items() if name not in predicted},
-                self.capacity,
-                self.cluster.pods().values(),
-                self.clock(),
-            )
-            # Firm: it was held against a dip already, and what a guard cuts must go at once.
-            goals |= {name: Goal(found[name].size, found[name].reason) for name in predicted}
-        return goals
+        found = self.foresight.targets(
+            {name: templates[name] for name, goal in goals.items() if goal.size is not None},
+            {name: goal.size or 0 for name, goal in goals.items() if name not in predicted},
+            self.capacity,
+            self.cluster.pods().values(),
+            self.clock(),
+        )
+        return goals | {name: Goal(one.size, one.reason) for name, one in found.items()}
 
     def _predicted(self, templates: Mapping[str, Template]) -> list[str]:
         return [
@@ -330,20 +327,19 @@ class PoolController:
         pods = {pod.name: pod for pod in _waiting(known) if pod.name not in gone}
         overdue = self._give_up_overdue(pods, now)
         templates = self.templates()
-        if predicted := self._predicted(templates):
-            if self._kept == -math.inf:
-                await self._recall_demand()
-            self.capacity = await self.cluster.capacity()
-        self._goals = self.goals()
+        predicted = self._predicted(templates)
+        if predicted and self._kept == -math.inf:
+            await self._recall_demand()
+        self.capacity = await self.cluster.capacity()
+        goals = self.goals()
         wants = {
-            name: self._want(template, self._goals[name], pods, now)
+            name: self._want(template, goals[name], pods, now)
             for name, template in templates.items()
-            if name in self._goals
+            if name in goals
         }
         self._sizes = {name: want.target for name, want in wants.items()}
-        self._whys = {name: self._why(name, want) for name, want in wants.items()}
+        self._whys = {name: goals[name].reason for name in wants}
         self._troubles.keep(set(templates))
-        self._steady.keep(set(templates))
         ready = Counter(pod.template for pod in pods.values() if pod.phase is PodPhase.WARM)
         for name, want in wants.items():
             if ready[name] >= want.target:
@@ -401,10 +397,6 @@ class PoolController:
         size, blocked = goal.size, self._troubles.left(name, now) > 0
         if size is None:  # paused: make none, and take none away
             size, blocked = len(mine), True
-        elif goal.firm:
-            self._steady.forget(name)
-        else:
-            size = self._steady.settle(name, size, now, present=len(mine))
         return Want(
             template=name,
             hash=template.hash,
@@ -421,7 +413,6 @@ class PoolController:
         now = self.monotonic()
         if now < self._reported + REPORT_PERIOD:
             return
-        self.capacity = await self.cluster.capacity()
         rows = tuple(self._row(name, wants[name], now) for name in sorted(wants))
         if rows != self._rows:
             await self.cluster.report_pool(rows)
@@ -442,13 +433,6 @@ class PoolController:
             # Coarse, so that the same pause does not make two reports.
             retry_at=round((self.clock() + left) / 10) * 10 if left else 0,
         )
-
-    def _why(self, name: str, want: Want) -> str:
-        goal = self._goals[name]
-        if goal.size is not None and goal.size < want.target:
-            minutes = self.pace.scale_down_after / 60
-            return f"{goal.reason} Only {goal.size}, once that has held for {minutes:.0f} minutes."
-        return goal.reason
 
 
 def _waiting(pods: Mapping[str, Pod]) -> list[Pod]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -46,14 +47,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 return False
         return True
 
-    def tightest(self, cost: Mapping[str, int]) -> str | None:
+    def tightest(self, cost: Mapping[str, int], *, predicted: bool) -> str | None:
         """The resource of which fewest pods of this cost fit; None if none is bounded."""
         pods = {
-            resource: min(self.share[resource], self.ceiling[resource]) / amount
+            resource: min(self.ceiling[resource], self.share[resource] if predicted else math.inf)
+            / amount
             for resource, amount in cost.items()
             if amount and resource in self.ceiling
         }
-        if not pods or min(pods.values()) > self.most:
+        if not pods or (predicted and min(pods.values()) > self.most):
             return None
         return min(pods, key=lambda resource: pods[resource])
 

@@ -147,7 +147,7 @@ def _wish(line: Line, snapshot: Snapshot, now: float) -> _Wish:
     settings = snapshot.settings
     if line.size is not None:
         size = max(0, line.size)
-        return _Wish(line=line, floor=size, number=size, why=f"{size}, as configured.")
+        return _Wish(line=line, floor=size, number=size, why="As configured.")
     demand = line.demand
     refill = demand.refill if demand is not None else REFILL
     largest = max((floor.size for floor in line.schedule), default=0)
@@ -236,10 +236,17 @@ def _weeks(number: int) -> str:
 
 def _cut(wish: _Wish, size: int, limits: Limits, snapshot: Snapshot) -> str:
     settings = snapshot.settings
-    tight = limits.tightest(wish.line.cost)
-    guards = f"{settings.share:.0%} of the quota, and with all other pods {settings.ceiling:.0%}"
+    ceiling = f"{settings.ceiling:.0%}"
+    if wish.line.size is not None:
+        tight = limits.tightest(wish.line.cost, predicted=False)
+        return (
+            f"{size} of the {wish.number} configured, because room for warm pods is short of"
+            f" {tight} (with all other pods they stay below {ceiling} of the quota)."
+        )
+    tight = limits.tightest(wish.line.cost, predicted=True)
     if tight is None:
         what = f"warm pods may be {settings.most} at most"
     else:
+        guards = f"{settings.share:.0%} of the quota, and with all other pods {ceiling}"
         what = f"room for warm pods is short of {tight} (they may take {guards})"
     return f"{size} of {wish.number}, because {what}. Wanted: {wish.why}"

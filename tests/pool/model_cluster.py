@@ -18,7 +18,16 @@ from msgspec.structs import replace
 
 from jupyter_elastic.cluster.base import Change, Cluster, Listener
 from jupyter_elastic.errors import ApiUnreachable, BadInterpreter, QuotaFull
-from jupyter_elastic.model import Capacity, Enforcement, Kernel, Pod, PodPhase, PoolRow, Template
+from jupyter_elastic.model import (
+    UNLIMITED,
+    Capacity,
+    Enforcement,
+    Kernel,
+    Pod,
+    PodPhase,
+    PoolRow,
+    Template,
+)
 from jupyter_elastic.pool.controller import PoolController
 from jupyter_elastic.pool.planner import lifetime
 from jupyter_elastic.resources import GIB, Resources
@@ -51,6 +60,8 @@ class World:
         (vanishes without a word), ``refused`` (cannot be created)."""
         self.limit = 30
         """Pods that the quota allows."""
+        self.shows_limit = True
+        """Whether servers can see that, before they are refused."""
         self.clients: list[ModelCluster] = []
         self.leases: dict[str, _Lease] = {}
         self.violations: list[str] = []
@@ -65,13 +76,15 @@ class World:
 
     # -- what admins and users do ----------------------------------------------------------
 
-    def offer(self, name: str, size: int, ttl: float = 3600, version: int = 0) -> None:
+    def offer(
+        self, name: str, size: int, ttl: float = 3600, version: int = 0, predict: bool = False
+    ) -> None:
         """Offer a template, or change it."""
         data = {
             "name": name,
             "display_name": name,
             "env": {"VERSION": str(version)},
-            "pool": {"size": size, "ttl": ttl},
+            "pool": {"size": size, "ttl": ttl, "predict": predict},
         }
         self.templates[name] = parse_template(data, "test", Machine(cpu=4000, memory=8 * GIB))
         self.behaviour.setdefault(name, "good")
@@ -152,7 +165,7 @@ class World:
         most = self.wanted_lately(template.name)
         if self.loop.time() < self.overlap_until:
             most *= max(2, len(self.clients))
-        if there >= most:
+        if there >= most and not template.pool.predict:
             self.violations.append(
                 f"{client.identity} makes a pod of {template.name} beside {there} of {most}"
             )
@@ -354,7 +367,8 @@ class ModelCluster(Cluster):
             self.world.violations.append(f"{self.identity} creates faster than it may")
 
     async def capacity(self) -> Capacity:
-        total = Resources(cpu=self.world.limit * ONE.cpu, memory=self.world.limit * ONE.memory)
+        limit = self.world.limit if self.world.shows_limit else UNLIMITED // GIB
+        total = Resources(cpu=limit * ONE.cpu, memory=limit * ONE.memory)
         used = Resources(cpu=self.world.alive() * ONE.cpu, memory=self.world.alive() * ONE.memory)
         return Capacity(total=total, used=used)
 

@@ -23,7 +23,7 @@ from .virtual_time import VirtualLoop
 
 SOAK = bool(os.environ.get("JUPYTER_ELASTIC_SOAK"))
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800 if SOAK else 120)]
-PACE = Pace(rate=RATE, burst=BURST, at_once=3, warming_grace=60, scale_down_after=60)
+PACE = Pace(rate=RATE, burst=BURST, at_once=3, warming_grace=60)
 NAMES = st.sampled_from(["a", "b", "c"])
 PATIENCE = 60 + 1.2 * MAX_BACKOFF + 120
 """Seconds within which all is well once nothing is disturbed any more."""

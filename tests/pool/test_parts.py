@@ -13,7 +13,6 @@ from jupyter_elastic.model import PodPhase
 from jupyter_elastic.pool.backoff import Backoff
 from jupyter_elastic.pool.bucket import TokenBucket
 from jupyter_elastic.pool.expectations import LATE, UNSURE, Expectations
-from jupyter_elastic.pool.goals import Stabiliser
 from jupyter_elastic.pool.shards import lease_name, shard_of
 
 from .test_planner import pod
@@ -128,38 +127,6 @@ def test_what_is_not_seen_for_long_is_worth_a_look_and_then_forgotten() -> None:
     assert expect.is_overdue(LATE + 0.1)
     expect.confirm(0.5)  # as of then: y was deleted after it
     assert len(expect) == 1
-
-
-# -- targets -------------------------------------------------------------------------------
-
-
-def test_more_is_believed_at_once_and_less_only_when_it_lasts() -> None:
-    steady = Stabiliser(300)
-    assert steady.settle("a", 2, 0) == 2
-    assert steady.settle("a", 5, 10) == 5
-    assert steady.settle("a", 1, 20) == 5
-    assert steady.settle("a", 4, 30) == 5
-    assert steady.settle("a", 1, 309) == 5
-    assert steady.settle("a", 1, 310) == 4
-    assert steady.settle("a", 1, 330) == 1
-
-
-@given(st.lists(st.tuples(st.floats(0.1, 200), st.integers(0, 9)), min_size=1, max_size=50))
-def test_the_target_is_the_largest_of_the_window(steps: list[tuple[float, int]]) -> None:
-    steady, now = Stabiliser(300), 0.0
-    history: list[tuple[float, int]] = []
-    for pause, size in steps:
-        now += pause
-        history.append((now, size))
-        expected = max(size for at, size in history if now - at < 300)
-        assert steady.settle("a", size, now) == expected
-
-
-def test_a_controller_that_just_began_gives_nothing_back_at_once() -> None:
-    steady = Stabiliser(300)
-    assert steady.settle("a", 1, 0, present=6) == 6
-    assert steady.settle("a", 1, 299) == 6
-    assert steady.settle("a", 1, 300) == 1
 
 
 # -- shards --------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 from jupyter_elastic.model import PodPhase
 from jupyter_elastic.pool.actor import Pace
 from jupyter_elastic.pool.controller import PoolController
-from jupyter_elastic.pool.goals import Goal
 
 from .model_cluster import BURST, RATE, ModelCluster, World, kill
 from .virtual_time import VirtualLoop, run
@@ -358,7 +357,7 @@ async def test_the_wall_clock_makes_no_pod_late(stage: Stage) -> None:
 async def test_outdated_pods_are_replaced_one_by_one_where_nothing_fits_beside(
     stage: Stage,
 ) -> None:
-    stage.world.limit = 4
+    stage.world.limit, stage.world.shows_limit = 4, False
     stage.world.offer("a", 4)
     stage.controller()
     await stage.until(lambda: stage.is_full(), 30)
@@ -377,26 +376,50 @@ async def test_outdated_pods_are_replaced_one_by_one_where_nothing_fits_beside(
 
 
 @staged
-async def test_a_lower_prediction_has_to_last_and_a_firm_goal_has_not(stage: Stage) -> None:
-    goal = Goal(6, "Six are needed.", firm=False)
-
-    class Predicted(PoolController):
-        def goals(self) -> dict[str, Goal]:
-            return {"a": goal}
-
-    stage.world.offer("a", 6)
-    controller = stage.controller(kind=Predicted)
-    await stage.until(lambda: stage.is_full(), 30)
-    goal = Goal(2, "Two are needed.", firm=False)
+async def test_a_lower_prediction_has_to_last_and_what_a_guard_cuts_has_not(stage: Stage) -> None:
+    world = stage.world
+    world.limit = 100
+    world.offer("a", 0, predict=True)
+    controller = stage.controller()
+    await asyncio.sleep(1)
+    for _ in range(20):  # a burst
+        controller.foresight.demand_of("a", world.now()).observe(world.now(), hit=True)
     controller.wake()
-    await asyncio.sleep(280)
-    assert stage.world.warm("a") == 6
-    assert controller.targets() == {"a": 6}
-    assert "Only 2" in stage.client().rows[0].reason
-    await stage.until(lambda: stage.world.warm("a") == 2, 40)
-    goal = Goal(1, "The quota has no room for more.")
+    await stage.until(lambda: world.warm("a") == 10, 30)
+    await asyncio.sleep(500)
+    assert world.warm("a") == 10
+    await stage.until(lambda: "wanted in the last 10 minutes" in stage.client().rows[0].reason, 60)
+    for _ in range(88):
+        world.start_cold("a")
     controller.wake()
-    await stage.until(lambda: stage.world.warm("a") == 1, 5)
+    await stage.until(lambda: world.warm("a") == 6, 5)
+    assert "with all other pods 95%" in controller.reasons()["a"]
+    world.end_kernels(88)
+    await stage.until(lambda: world.warm("a") == 10, 30)
+    await stage.until(lambda: world.warm("a") < 10, 3600)
+
+
+@staged
+async def test_a_constant_size_keeps_below_95_percent_of_the_quota(stage: Stage) -> None:
+    world = stage.world
+    world.limit = 20
+    world.offer("a", 12)
+    world.offer("b", 6)
+    controller = stage.controller()
+    await stage.until(stage.is_full, 30)
+    assert controller.reasons()["a"] == "As configured."
+    for _ in range(2):
+        world.start_cold("b")
+    controller.wake()
+    await stage.until(lambda: world.alive() == 18, 5)
+    assert world.warm("a") == 11
+    assert world.warm("b") == 5
+    assert controller.reasons()["b"] == (
+        "5 of the 6 configured, because room for warm pods is short of cpu (with all other pods"
+        " they stay below 95% of the quota)."
+    )
+    world.end_kernels(2)
+    await stage.until(stage.is_full, 30)
 
 
 @staged

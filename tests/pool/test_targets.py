@@ -150,7 +150,18 @@ def test_a_fixed_size_is_a_constant_whatever_the_demand() -> None:
     for demand in (None, class_weeks(2), Demand(MONDAY)):
         target = one(alone(demand, room(20), size=5), MONDAY)
         assert target.size == 5
-        assert "as configured" in target.reason
+        assert target.reason == "As configured."
+
+
+def test_a_fixed_size_keeps_below_the_ceiling_and_says_so() -> None:
+    target = one(alone(None, room(20, used=15), size=5), MONDAY)
+    assert (target.size, target.wanted) == (3, 5)
+    assert target.reason == (
+        "3 of the 5 configured, because room for warm pods is short of pods (with all other pods"
+        " they stay below 95% of the quota)."
+    )
+    # A tenth of the quota is for what nobody decided.
+    assert one(alone(None, room(20), size=18), MONDAY).size == 18
 
 
 def test_a_schedule_is_a_floor_from_before_its_time_until_its_end() -> None:
