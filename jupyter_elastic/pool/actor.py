@@ -148,6 +148,8 @@ class Actor:
                 action = queue.popleft()
                 if self._troubles.left(action.template, now):
                     continue  # refused a moment ago
+                if self._troubles.waits_for_node(action.template):
+                    continue  # found no node a moment ago
                 if not self._bucket.take(now):
                     await self._create_batch(batch)
                     return self._bucket.ready_in(now)

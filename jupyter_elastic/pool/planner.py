@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from ..errors import Unschedulable
 from ..model import Pod, PodPhase
 
 
@@ -50,12 +51,20 @@ def lifetime(pod: Pod, ttl: float) -> float:
     return ttl * (0.9 + 0.1 * (zlib.crc32(pod.name.encode()) % 1000) / 1000)
 
 
+def waits_for_node(pod: Pod) -> bool:
+    """Whether a pod on its way up was found no node for, so far."""
+    return pod.phase is PodPhase.WARMING and pod.reason == Unschedulable.reason
+
+
 def plan(pods: Iterable[Pod], wants: Mapping[str, Want], now: float) -> list[Action]:
     """Actions that bring the pool to its targets, deletions of useless pods first.
 
     A pod that is outdated (template changed) or too old is *replaced*: it goes only once the
     fresh ones reach the target, so a change of template causes no dip. A template that is gone,
     or whose target is 0, gives its pods back at once.
+
+    Where no node takes the pods of a template, one of them waits for a node, which is also what a
+    cluster that can add nodes looks at; the others are given back, and no more are made.
     """
     pool = sorted(
         (p for p in pods if p.phase in (PodPhase.WARMING, PodPhase.WARM) and p.kernel_id is None),
@@ -69,7 +78,11 @@ def plan(pods: Iterable[Pod], wants: Mapping[str, Want], now: float) -> list[Act
     for want in wants.values():
         mine = [p for p in pool if p.template == want.template]
         fresh = [p for p in mine if p.template_hash == want.hash and not _expired(p, want, now)]
-        stale = [p for p in mine if p not in fresh]
+        pending = [p for p in fresh if waits_for_node(p)]
+        for pod in pending[1:]:
+            deletes.append(Delete(pod.name, "no node takes it, and one that waits is enough"))
+            fresh.remove(pod)
+        stale = [p for p in mine if p not in fresh and p not in pending]
         ready = [p for p in fresh if p.phase is PodPhase.WARM]
 
         for pod in stale:
@@ -83,7 +96,7 @@ def plan(pods: Iterable[Pod], wants: Mapping[str, Want], now: float) -> list[Act
                 break
             deletes.append(Delete(pod.name, "over the target"))
             surplus -= 1
-        if now >= want.blocked_until:
+        if now >= want.blocked_until and not pending:
             missing = want.target - len(fresh)
             if want.failing:
                 missing = min(missing, 1 - (len(fresh) - len(ready)))

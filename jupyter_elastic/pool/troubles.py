@@ -13,6 +13,7 @@ import random
 from ..errors import ElasticError, QuotaFull
 from ..model import Pod, PodPhase
 from .backoff import Backoff
+from .planner import waits_for_node
 
 FIRST_PAUSE = 2.0
 MAX_BACKOFF = 300.0
@@ -41,6 +42,8 @@ class Troubles:
         self._cluster = Backoff(*UNREACHABLE, rng.uniform)
         self._warming: dict[str, tuple[float, str]] = {}
         self._vanished: dict[str, int] = {}
+        self._pending: dict[str, str] = {}
+        """Pods that no node takes so far, with their template."""
 
     # -- what happens to pods --------------------------------------------------------------
 
@@ -49,6 +52,12 @@ class Troubles:
         pod = new or old
         if pod is None or (pod.kernel_id is not None and pod.phase is not PodPhase.CLAIMED):
             return
+        if new is not None and waits_for_node(new):
+            self._pending[new.name] = new.template
+            if leading:
+                self.messages[new.template] = new.message
+        else:
+            self._pending.pop(pod.name, None)
         if new is not None and new.phase is PodPhase.WARMING:
             if new.kernel_id is None:
                 self._warming.setdefault(new.name, (now, new.template))
@@ -142,6 +151,10 @@ class Troubles:
         self._room.resume()
 
     # -- asked by who plans ----------------------------------------------------------------
+
+    def waits_for_node(self, template: str) -> bool:
+        """Whether a pod of it waits for a node: more of them would only wait as well."""
+        return template in self._pending.values()
 
     def failures(self, template: str) -> int:
         """Failures of the template since a pod of it was warm."""

@@ -34,6 +34,7 @@ from jupyter_elastic.resources import GIB, Resources
 from jupyter_elastic.templates import Machine, parse_template
 
 WARM_AFTER = 2.0
+SCHEDULED_AFTER = 0.02
 LEASE = 10.0
 """Seconds after which a silent holder of a lease is given up."""
 ONE = Resources(cpu=100, memory=GIB // 8)
@@ -57,7 +58,8 @@ class World:
         self.templates: dict[str, Template] = {}
         self.behaviour: dict[str, str] = {}
         """``good``, ``broken`` (ends before it is warm), ``stuck`` (warms for ever), ``silent``
-        (vanishes without a word), ``refused`` (cannot be created)."""
+        (vanishes without a word), ``refused`` (cannot be created), ``nodeless`` (no node takes it,
+        until :meth:`add_node`)."""
         self.limit = 30
         """Pods that the quota allows."""
         self.shows_limit = True
@@ -205,8 +207,28 @@ class World:
             resources=ONE,
         )
         self._put(pod)
-        self.loop.call_later(WARM_AFTER, self._become_warm, name)
+        if kernel_id is None and self.behaviour.get(template) == "nodeless":
+            self.loop.call_later(SCHEDULED_AFTER, self._find_no_node, name)
+        else:
+            self.loop.call_later(WARM_AFTER, self._become_warm, name)
         return pod
+
+    def _find_no_node(self, name: str) -> None:
+        pod = self.pods.get(name)
+        if pod is None or not _is_alive(pod):
+            return
+        if self.behaviour.get(pod.template) != "nodeless":
+            self.loop.call_later(WARM_AFTER, self._become_warm, name)
+        else:
+            self._put(replace(pod, reason="Unschedulable", message="No node takes the pod."))
+
+    def add_node(self, template: str) -> None:
+        """One that takes the pods of a template."""
+        self.behaviour[template] = "good"
+        for pod in self.spare(template):
+            if pod.reason:
+                self._put(replace(pod, reason="", message=""))
+                self.loop.call_later(WARM_AFTER, self._become_warm, pod.name)
 
     def _become_warm(self, name: str) -> None:
         pod = self.pods.get(name)

@@ -107,6 +107,21 @@ def test_a_failing_template_is_tried_one_at_a_time() -> None:
     assert names(plan([], wants(3, failing=True), NOW)) == ([], 1)
 
 
+def test_of_pods_that_no_node_takes_one_waits() -> None:
+    waiting = [
+        replace(pod(f"w{n}", PodPhase.WARMING, created=NOW - 9 + n), reason="Unschedulable")
+        for n in range(3)
+    ]
+    assert names(plan(waiting, wants(5), NOW)) == (["w1", "w2"], 0)
+    assert names(plan(waiting[:1], wants(5), NOW)) == ([], 0)
+    # Those that have a node are not concerned, nor is another template.
+    pods = [*waiting[:1], pod("x"), pod("y", PodPhase.WARMING)]
+    assert names(plan(pods, wants(5), NOW)) == ([], 0)
+    other = {**wants(5), "b": Want(template="b", hash="h1", target=2, ttl=0)}
+    assert names(plan(pods, other, NOW)) == ([], 2)
+    assert names(plan(waiting[:1], wants(0), NOW)) == (["w0"], 0)
+
+
 pods_of_all_sorts = st.lists(
     st.builds(
         pod,

@@ -343,6 +343,30 @@ async def test_a_pod_that_never_gets_warm_is_given_back(stage: Stage) -> None:
 
 
 @staged
+async def test_a_template_that_no_node_takes_has_one_pod_waiting(stage: Stage) -> None:
+    world = stage.world
+    world.offer("a", 5)
+    world.offer("far", 8)
+    world.behaviour["far"] = "nodeless"
+    controller = stage.controller()
+    await stage.until(lambda: stage.is_full("a"), 30)
+    assert len(world.spare("far")) == 1
+    assert "No node takes" in controller.messages["far"]
+    made = world.creations["far"]
+    for _ in range(280):
+        await asyncio.sleep(1)
+        assert len(world.spare("far")) == 1
+    assert world.creations["far"] == made, "nor is any made in vain meanwhile"
+    await asyncio.sleep(3600)
+    assert len(world.spare("far")) <= 1
+    assert world.creations["far"] - made < 15, "when it is given up, the next comes after a pause"
+    await stage.until(lambda: world.spare("far"), 400)
+    world.add_node("far")
+    await stage.until(stage.is_full, 60)
+    assert not controller.messages
+
+
+@staged
 async def test_the_wall_clock_makes_no_pod_late(stage: Stage) -> None:
     stage.world.offer("a", 2, ttl=0)
     controller = stage.controller()

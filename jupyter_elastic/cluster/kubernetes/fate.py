@@ -15,6 +15,7 @@ Rules that are not obvious:
   interpreter is broken and would break again; once warm it would carry a restart that its later
   kernel is to have. The pool makes another.
 * A pod being deleted is gone at once, though its processes may take their time to end.
+* A pod that no node takes is warming, with that for a reason: the scheduler goes on trying.
 * A node that does not answer may come back: a claimed pod on it goes on, with a reason, and a warm
   one is warming until then, so that nobody claims it. When the cluster gives the node up, it
   deletes the pod.
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import math
 
+from ...errors import Unschedulable
 from ...model import NODE_UNREACHABLE, AgentAddress, Pod, PodPhase
 from ...resources import Resources
 from . import wording
@@ -32,6 +34,7 @@ from .facts import (
     amounts,
     annotation,
     asked,
+    condition,
     container,
     decoded,
     enforced,
@@ -43,6 +46,7 @@ from .facts import (
 )
 from .manifests import AGENT_PORT, CPU_OVERHEAD
 from .objects import ContainerStatus, PodObject, seconds
+from .obstacles import unschedulable
 
 __all__ = ["CPU_OVERHEAD", "enforced", "pod_from_object"]
 
@@ -64,6 +68,8 @@ def pod_from_object(obj: PodObject) -> Pod:
             "The pod's node does not answer. What runs there may still run, and is reachable again "
             "when the node is; else the cluster will give it up within minutes."
         )
+    elif phase is PodPhase.WARMING and (waits := _waits_for_node(obj)):
+        reason, message = waits.reason, str(waits)
     elif claimed and status.restart_count and (how := status.last_state.terminated):
         reason = "ContainerKilled"
         message = killed("", how, obj) + " The kernel was started again in the same pod."
@@ -86,6 +92,14 @@ def pod_from_object(obj: PodObject) -> Pod:
         restarts=status.restart_count if claimed else 0,
         warnings=_warnings(obj),
     )
+
+
+def _waits_for_node(obj: PodObject) -> Unschedulable | None:
+    """What the scheduler said when it found no node for the pod; it tries again."""
+    scheduled = condition(obj, "PodScheduled")
+    if scheduled is None or scheduled.status != "False":
+        return None
+    return unschedulable(obj, scheduled.message)
 
 
 def _resources(obj: PodObject, claimed: bool) -> Resources:

@@ -472,3 +472,19 @@ def test_a_real_cluster(name: str, phase: PodPhase, reason: str, words: str) -> 
 
 def test_every_real_ending_is_expected() -> None:
     assert len(REAL) == 15
+
+
+def test_a_pod_that_no_node_takes_warms_on_and_says_so() -> None:
+    def waits(status: str) -> PodObject:
+        said = {
+            "type": "PodScheduled",
+            "status": status,
+            "reason": "Unschedulable",
+            "message": "0/2 nodes are available: 2 Insufficient cpu.",
+        }
+        return pod("", status={"phase": "Pending", "podIP": "", "conditions": [said]})
+
+    phase, reason, message = fate(waits("False"))
+    assert (phase, reason) == (PodPhase.WARMING, "Unschedulable")
+    assert "2 without enough CPU" in message
+    assert fate(waits("True"))[:2] == (PodPhase.WARMING, "")
