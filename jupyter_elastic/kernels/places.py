@@ -9,6 +9,10 @@ one after its owner's last. So an owner's starts are one round apart, in the ord
 were asked for, and a newcomer waits behind at most one start of each other owner, however many
 they have waiting and however many of these have been served already.
 
+The order is total, so that no two servers see another one: by turn, by when a start was asked for
+(on Kubernetes in whole seconds), and by the kernel's id. An owner's own starts of one second are in
+the order of the turns in their records. To write a turn down changes no place.
+
 Starts that want GPUs of a kind wait in a line of their own: what they lack is mostly the GPU, and
 others need not wait for that.
 """
@@ -57,7 +61,7 @@ def places(waiting: Iterable[Kernel], now: float) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for line in lines.values():
         turns = _turns(line)
-        line.sort(key=lambda kernel: (turns[kernel.kernel_id], *_asked(kernel)))
+        line.sort(key=lambda one: (turns[one.kernel_id], one.created, one.kernel_id))
         for number, kernel in enumerate(line, 1):
             found[kernel.kernel_id] = Place(
                 number, len(line), turns[kernel.kernel_id], line_of(kernel)
@@ -162,5 +166,6 @@ def _turns(line: Iterable[Kernel]) -> dict[str, int]:
 
 
 def _asked(kernel: Kernel) -> tuple[float, int, str]:
+    """The order of one owner's."""
     # Kubernetes dates records in whole seconds.
     return kernel.created, kernel.turn, kernel.kernel_id
