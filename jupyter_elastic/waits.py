@@ -27,7 +27,9 @@ async def event_or_timeout(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def within(work: Awaitable[T], seconds: float) -> T:
-    """What the work returns or raises; it is cancelled when it, or the caller, is out of time.
+    """What the work returns or raises; it is cancelled with the caller, and when its time is over.
+
+    Without any time only what is done already is in time.
 
     Raises
     ------
@@ -36,11 +38,12 @@ async def within(work: Awaitable[T], seconds: float) -> T:
     """
     task = asyncio.ensure_future(work)
     try:
-        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if seconds > 0:
+            await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
         await _end(task)
         raise
-    if not done:
+    if not task.done():
         await _end(task)
         if task.cancelled():
             raise asyncio.TimeoutError

@@ -52,6 +52,8 @@ def test_what_is_late_is_cancelled_and_told() -> None:
             await within(never, 0.01)
         assert never.cancelled()
         assert not await event_or_timeout(asyncio.Event(), 0.01)
+        with pytest.raises(asyncio.TimeoutError):
+            await within(asyncio.sleep(0), 0)
 
     asyncio.run(scenario())
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..testcluster.world import Kube
+from .desk import Desk
 from .served import RESOURCES, Served, served, server_on
 
 WORK = {"pool": 0, "resources": RESOURCES}
@@ -69,3 +70,49 @@ def test_a_full_quota_is_given_out_in_turn(ada: Served, bob: Served) -> None:
         ada.stop_all()
         bob.stop_all()
     ada.assert_nothing_runs()
+
+
+@pytest.mark.parametrize(("name", "kind", "words"), [
+    ("pods", "pods", "pods"), ("count/secrets", "secrets", "number of secrets"),
+])  # fmt: skip
+def test_a_start_waits_for_the_number_of_pods_as_well(
+    ada: Served, name: str, kind: str, words: str
+) -> None:
+    desk = ada.desk
+    path = f"/api/v1/namespaces/{desk.namespace}/{kind}"
+
+    def there() -> int:
+        return len(desk.kube.admin.get(path)["items"])
+
+    ada.until(lambda: there() == len(others(desk, kind)), "what earlier kernels had is gone")
+    most = there() + 1
+    desk.kube.quota(desk.namespace, {name: str(most)})
+    try:
+        running = ada.start()
+        second = ada.begin()
+        said = f"{words}: 1 asked, {most} of {most} taken."
+        ada.until(lambda: said in waits(ada, second), "it waits, and is told for what")
+        ada.until(
+            lambda: (
+                ada.get("/elastic/api/capacity")["pods"] == {"total": most, "used": most, "free": 0}
+            ),
+            "the capacity says so",
+        )
+        ada.delete(f"/elastic/api/kernels/{running}")
+        ada.phase(second, "Running", 60)
+        assert ada.execute(second, "6 * 7") == "42"
+    finally:
+        desk.remove("resourcequotas/quota")
+        ada.stop_all()
+    ada.assert_nothing_runs()
+
+
+def others(desk: Desk, kind: str) -> list[str]:
+    """What is in the namespace and belongs to no kernel."""
+    items = desk.kube.admin.get(f"/api/v1/namespaces/{desk.namespace}/{kind}")["items"]
+    ours = {"app.kubernetes.io/managed-by": "jupyter-elastic"}
+    return [
+        one["metadata"]["name"]
+        for one in items
+        if not ours.items() <= one["metadata"].get("labels", {}).items()
+    ]
