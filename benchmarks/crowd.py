@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -70,18 +71,35 @@ class Seat:
         self.who = who
         self.times: dict[str, dict[str, float]] = {}
         self.longest = 0.0
+        self.collecting = 0.0
+        self.what = ""
 
     def watch(self) -> None:
-        """Note the longest time that one callback keeps the loop, in CPU seconds."""
+        """Note the longest time that one callback keeps the loop, in CPU seconds.
+
+        Also of one collection of garbage, which is part of whatever callback it comes in.
+        """
         handles: Any = asyncio.Handle
         run = handles._run
 
         def timed(handle: asyncio.Handle) -> None:
             begun = time.thread_time()
             run(handle)
-            self.longest = max(self.longest, time.thread_time() - begun)
+            taken = time.thread_time() - begun
+            if taken > self.longest:
+                self.longest, self.what = taken, repr(handle)
+
+        begun = 0.0
+
+        def collected(phase: str, _: dict[str, int]) -> None:
+            nonlocal begun
+            if phase == "start":
+                begun = time.thread_time()
+            else:
+                self.collecting = max(self.collecting, time.thread_time() - begun)
 
         handles._run = timed
+        gc.callbacks.append(collected)
 
     async def start(self, number: int) -> dict[str, Any]:
         """Start a kernel; how that went, in seconds."""
@@ -126,15 +144,18 @@ class Seat:
             tasks.append(asyncio.ensure_future(one(number)))
         return list(await asyncio.gather(*tasks))
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Any]:
         """Memory in MiB, CPU seconds so far, longest callback since the last look, what is seen."""
         longest, self.longest = self.longest, 0.0
+        collecting, self.collecting = self.collecting, 0.0
         used = resource.getrusage(resource.RUSAGE_SELF)
         pods = self.who.cluster.pods().values()
         return {
             "memory": rss(os.getpid()),
             "cpu": used.ru_utime + used.ru_stime,
             "longest": longest,
+            "what": self.what,
+            "collecting": collecting,
             "warm": sum(pod.phase is PodPhase.WARM for pod in pods),
             "pods": len(pods),
             "kernels": len(self.who.cluster.kernels()),
@@ -319,7 +340,7 @@ class Run:
         self.started += done
         return done
 
-    async def figures(self) -> list[dict[str, float]]:
+    async def figures(self) -> list[dict[str, Any]]:
         """Of all servers."""
         return list(await asyncio.gather(*(one.ask() for one in self.servers)))
 
@@ -420,7 +441,7 @@ class Run:
         self.told("sustained", title, done, await self.figures())
 
     def told(
-        self, key: str, title: str, done: list[dict[str, Any]], servers: list[dict[str, float]]
+        self, key: str, title: str, done: list[dict[str, Any]], servers: list[dict[str, Any]]
     ) -> None:
         """Print how starts went, and keep it."""
         how = Counter(one["how"] for one in done)
@@ -435,7 +456,12 @@ class Run:
                 kept[part] = {**found, "p99": p99}
         self.results[key] = kept
         table(f"{title}; {dict(how)}", ["warm starts, s", "p50", "p95", "p99", "max"], rows)
-        print(f"Longest callback on a server's loop: {1000 * kept['longest']:.0f} ms (CPU)")
+        kept["collecting"] = max(one["collecting"] for one in servers)
+        print(
+            f"Longest callback on a server's loop: {1000 * kept['longest']:.0f} ms (CPU);"
+            f" longest collection of garbage: {1000 * kept['collecting']:.0f} ms"
+        )
+        print([(one["longest"], one["what"]) for one in servers])
 
     async def hand_over(self, how: signal.Signals) -> float:
         """Step 6: seconds from the end of the leader to the next pod."""

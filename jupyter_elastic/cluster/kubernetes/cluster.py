@@ -59,6 +59,9 @@ from .waiting import Waiting
 
 _LOG = logging.getLogger(__name__)
 
+BURST = 5
+"""Seconds of the budget of requests that may be used at once."""
+
 DELETED_WITHIN = 30.0
 """Seconds a deleted pod may take to be gone; then its node does not answer and we go on."""
 ATTEMPTS = 6
@@ -90,7 +93,7 @@ class KubernetesCluster(base.Cluster):
     deferred_grace
         Seconds a resize may wait for room on its node.
     qps
-        Requests per second, on average.
+        Requests per second, on average; :data:`BURST` times as many at once.
     fleet
         What is shared with the clusters of other namespaces, by a controller of them all. Then
         ``kubeconfig``, ``context`` and ``qps`` are the fleet's, which must be open.
@@ -119,7 +122,7 @@ class KubernetesCluster(base.Cluster):
         cpu: int | None = None,
         memory: int | None = None,
         deferred_grace: float = 10.0,
-        qps: float = 50.0,
+        qps: float = 100.0,
         fleet: Fleet | None = None,
         log: logging.Logger | None = None,
     ) -> None:
@@ -144,7 +147,7 @@ class KubernetesCluster(base.Cluster):
         if fleet is not None:
             self._api = fleet.api.within(self._where["namespace"])
         else:
-            burst = int(2 * self._qps)
+            burst = int(BURST * self._qps)
             self._api = await KubeApi.connect(**self._where, qps=self._qps, burst=burst)
         collect = fleet.collect(self._api.namespace) if fleet is not None else None
         self._view = View(self._api, self._log, collect)
