@@ -13,7 +13,9 @@ export interface IPoolSectionProps {
 }
 
 /** Warm pods per template, what of the capacity is taken, and how limits hold here. */
-export function PoolSection(props: IPoolSectionProps): JSX.Element {
+export const PoolSection = React.memo(function PoolSection(
+  props: IPoolSectionProps
+): JSX.Element {
   const { pool, capacity, status, trans } = props;
   const kept = (pool?.templates ?? []).filter(
     one => one.target || one.warm || one.warming || one.claimed
@@ -46,7 +48,7 @@ export function PoolSection(props: IPoolSectionProps): JSX.Element {
       )}
     </div>
   );
-}
+});
 
 /** One template: its name, figures, what is in the way, and why so many are wanted. */
 function PoolRows(props: {
