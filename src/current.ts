@@ -66,12 +66,23 @@ export class CurrentDocument implements IDisposable {
    */
   live(kernel: IKernel | null): IKernel | null {
     const state = this._context?.session?.kernel?.status;
-    return kernel?.phase === 'Running' &&
-      kernel.kernel_id === this.kernelId &&
-      (state === 'idle' || state === 'busy') &&
-      state !== kernel.execution_state
-      ? { ...kernel, execution_state: state, last_activity: Date.now() / 1000 }
-      : kernel;
+    if (
+      kernel?.phase !== 'Running' ||
+      kernel.kernel_id !== this.kernelId ||
+      (state !== 'idle' && state !== 'busy') ||
+      state === kernel.execution_state
+    ) {
+      return kernel;
+    }
+    if (this._live?.known !== kernel || this._live.shown.execution_state !== state) {
+      const last_activity = Date.now() / 1000;
+      this._live = {
+        known: kernel,
+        shown: { ...kernel, execution_state: state, last_activity }
+      };
+    }
+    // The same object as long as nothing has changed, so that nothing is drawn again.
+    return this._live.shown;
   }
 
   /** Every open notebook and console whose kernel this is. */
@@ -169,6 +180,7 @@ export class CurrentDocument implements IDisposable {
   private readonly _changed = new Signal<this, void>(this);
   private _widget: Widget | null = null;
   private _context: ISessionContext | null = null;
+  private _live: { known: IKernel; shown: IKernel } | null = null;
   private _isDisposed = false;
 }
 

@@ -1,6 +1,7 @@
 /**
  * What changes with every start, whoever starts: warm counts, pool, capacity.
  */
+import { JSONExt } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { Throttler } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
@@ -22,8 +23,7 @@ export class Overview implements IDisposable {
     this._api = api;
     this._renewals = new Throttler(
       async () => {
-        await this.read();
-        if (!this.isDisposed) {
+        if ((await this.read()) && !this.isDisposed) {
           this._changed.emit();
         }
       },
@@ -51,18 +51,32 @@ export class Overview implements IDisposable {
     void this._renewals.invoke().catch(() => undefined);
   }
 
-  /** Read now. What was begun before a reading that is known already is not taken over. */
-  async read(): Promise<void> {
+  /**
+   * Read now; resolves with whether anything has changed. What was begun before a reading that is
+   * known already is not taken over.
+   */
+  async read(): Promise<boolean> {
     const begun = ++this._lastBegun;
     const [{ templates, problems }, pool, capacity] = await Promise.all([
       this._api.templates(),
       this._api.pool(),
       this._api.capacity()
     ]);
-    if (begun > this._known) {
-      this._known = begun;
-      this._latest = { templates, problems, pool, capacity };
+    if (begun < this._known) {
+      return false;
     }
+    this._known = begun;
+    const before = this._latest;
+    // The same objects stay where nothing has changed, so that nothing is drawn again.
+    this._latest = {
+      templates: same(before.templates, templates),
+      problems: same(before.problems, problems),
+      pool: same(before.pool, pool),
+      capacity: same(before.capacity, capacity)
+    };
+    return (Object.keys(before) as (keyof IReading)[]).some(
+      key => before[key] !== this._latest[key]
+    );
   }
 
   dispose(): void {
@@ -81,4 +95,9 @@ export class Overview implements IDisposable {
   };
   private _lastBegun = 0;
   private _known = 0;
+}
+
+/** What was there before, where it is equal. */
+function same<T>(before: T, now: T): T {
+  return JSONExt.deepEqual(before as never, now as never) ? before : now;
 }

@@ -1,7 +1,6 @@
 /**
  * Resources as the form holds them: numbers, checked against what a template offers.
  */
-import { TranslationBundle } from '@jupyterlab/translation';
 import {
   formatCpu,
   formatMemory,
@@ -124,13 +123,10 @@ export function toWish(value: IResourceValue, base?: IResourceValue): IResourceW
   return wish;
 }
 
-/** "2 cores, shared", where kernels together may have more CPU than the machine has; else empty. */
-export function sharedText(
-  capacity: ICapacity | null,
-  trans: TranslationBundle
-): string {
+/** Cores of the machine, where kernels together may have more CPU than it has; else null. */
+export function sharedCores(capacity: ICapacity | null | undefined): number | null {
   const cores = capacity?.cpu.cores ? parseCpu(capacity.cpu.cores) : null;
-  return cores ? trans._n('%1 core, shared', '%1 cores, shared', cores / 1000) : '';
+  return cores ? cores / 1000 : null;
 }
 
 /** "2 CPU · 4 GiB", and GPUs where there are some. */

@@ -2,7 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { parseCpu, parseMemory, showCores, showMemory } from '../quantities';
 import { ICapacity, IPool, IPoolTemplate, IShare, IStatus } from '../request';
-import { sharedText } from '../resources';
+import { sharedCores } from '../resources';
 import { UseBar } from './useBar';
 
 export interface IPoolSectionProps {
@@ -13,7 +13,9 @@ export interface IPoolSectionProps {
 }
 
 /** Warm pods per template, what of the capacity is taken, and how limits hold here. */
-export function PoolSection(props: IPoolSectionProps): JSX.Element {
+export const PoolSection = React.memo(function PoolSection(
+  props: IPoolSectionProps
+): JSX.Element {
   const { pool, capacity, status, trans } = props;
   const kept = (pool?.templates ?? []).filter(
     one => one.target || one.warm || one.warming || one.claimed
@@ -46,7 +48,7 @@ export function PoolSection(props: IPoolSectionProps): JSX.Element {
       )}
     </div>
   );
-}
+});
 
 /** One template: its name, figures, what is in the way, and why so many are wanted. */
 function PoolRows(props: {
@@ -101,6 +103,7 @@ function PoolRows(props: {
 function Taken(props: { capacity: ICapacity; trans: TranslationBundle }): JSX.Element {
   const { cpu, memory, gpus } = props.capacity;
   const { trans } = props;
+  const cores = sharedCores(props.capacity);
   return (
     <div className="jp-Elastic-uses">
       <TakenShare
@@ -109,7 +112,9 @@ function Taken(props: { capacity: ICapacity; trans: TranslationBundle }): JSX.El
         parse={parseCpu}
         show={showCores}
         unit=" CPU"
-        note={sharedText(props.capacity, trans)}
+        note={
+          cores === null ? '' : trans._n('%1 core, shared', '%1 cores, shared', cores)
+        }
         trans={trans}
       />
       <TakenShare

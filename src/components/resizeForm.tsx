@@ -26,7 +26,9 @@ export interface IResizeFormProps {
 }
 
 /** Another size for a running kernel, and how the last change stands. */
-export function ResizeForm(props: IResizeFormProps): JSX.Element {
+export const ResizeForm = React.memo(function ResizeForm(
+  props: IResizeFormProps
+): JSX.Element {
   const { kernel, template, resize, trans } = props;
   const held = toValue(kernel.resources);
   // What the user has set but not applied; null when the form just shows what is.
@@ -117,4 +119,4 @@ export function ResizeForm(props: IResizeFormProps): JSX.Element {
       />
     </form>
   );
-}
+});

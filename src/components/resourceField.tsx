@@ -16,6 +16,8 @@ export interface IResourceFieldProps {
   read: (text: string) => number | null;
   /** Beside the field: what is left. */
   hint?: string;
+  /** More of that, on hover. */
+  about?: string;
   /** The sentence for a value that cannot be had. */
   problem: string;
   /** The sentence for what cannot be read. */
@@ -132,7 +134,7 @@ export function ResourceField(props: IResourceFieldProps): JSX.Element {
       <div className="jp-Elastic-field-row">
         <label htmlFor={id}>{label}</label>
         {hint && !isWrong && (
-          <span id={`${id}-note`} className="jp-Elastic-hint">
+          <span id={`${id}-note`} className="jp-Elastic-hint" title={props.about}>
             {hint}
           </span>
         )}

@@ -16,7 +16,7 @@ import {
   ILimits,
   IResourceValue,
   memoryLimits,
-  sharedText
+  sharedCores
 } from '../resources';
 import { ResourceField } from './resourceField';
 import { Select } from './select';
@@ -69,23 +69,28 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
     free: number | null,
     own: number,
     wish: number,
-    show: (value: number) => string
+    show: (value: number) => string,
+    cores: number | null = null
   ): string | undefined => {
     if (free === null) {
       return undefined;
+    }
+    if (cores !== null) {
+      return wish > free + own
+        ? trans._n(
+            'only %2 left on %1 core',
+            'only %2 left on %1 cores',
+            cores,
+            show(free)
+          )
+        : trans._n('%2 left on %1 core', '%2 left on %1 cores', cores, show(free));
     }
     return wish > free + own
       ? trans.__('only %1 left', show(free))
       : trans.__('%1 left', show(free));
   };
   const showCpu = (cores: number): string => `${showCores(cores)} CPU`;
-  const cpuLeft = left(
-    freeOf(capacity?.cpu, parseCpu),
-    held?.cpu ?? 0,
-    value.cpu,
-    showCpu
-  );
-  const shared = sharedText(capacity ?? null, trans);
+  const cores = sharedCores(capacity);
 
   return (
     <div className="jp-Elastic-form">
@@ -98,7 +103,20 @@ export function ResourceForm(props: IResourceFormProps): JSX.Element {
         read={readCpu}
         problem={range(cpu, showCpu)}
         unreadable={trans.__('Write a quantity such as %1.', '500m')}
-        hint={cpuLeft && shared ? `${cpuLeft} (${shared})` : cpuLeft}
+        hint={left(
+          freeOf(capacity?.cpu, parseCpu),
+          held?.cpu ?? 0,
+          value.cpu,
+          cores === null ? showCpu : showCores,
+          cores
+        )}
+        about={
+          cores === null
+            ? undefined
+            : trans.__(
+                'Kernels share the cores: together they may have more than there are.'
+              )
+        }
         disabled={disabled}
         onChange={next => set('cpu', next)}
       />

@@ -22,6 +22,7 @@ import { warmBadge } from '../warmth';
 import { Notice } from './notice';
 import { ResourceForm } from './resourceForm';
 import { Select } from './select';
+import { useChanges } from './useChanges';
 
 export interface IStartFormProps {
   templates: readonly ITemplate[];
@@ -47,9 +48,12 @@ export interface IStartFormProps {
   onStart: (request: IStartRequest) => void;
 }
 
-/** Choose a template and resources, and start. */
-export function StartForm(props: IStartFormProps): JSX.Element {
+/** Choose a template and resources, and start. Drawn again only when something of that changes. */
+export const StartForm = React.memo(function StartForm(
+  props: IStartFormProps
+): JSX.Element {
   const { templates, trans, problem } = props;
+  useChanges(props.remembered.changed);
   const id = React.useId();
   const [chosen, setChosen] = React.useState<string | null>(null);
   const [name, setName] = React.useState('');
@@ -255,4 +259,4 @@ export function StartForm(props: IStartFormProps): JSX.Element {
       {broken}
     </form>
   );
-}
+});

@@ -13,7 +13,7 @@ const FEWEST = 24;
 const NO_MARKS: [] = [];
 
 /** CPU, memory and GPUs in use against the limits, now and in the last minutes. */
-export function Use(props: {
+export const Use = React.memo(function Use(props: {
   kernel: IKernel;
   usage: IUsage | null;
   history: readonly ISample[];
@@ -85,7 +85,7 @@ export function Use(props: {
       )}
     </div>
   );
-}
+});
 
 /** How busy the GPUs are, and their memory; of several the mean and the sum. */
 function GpuUse(props: {

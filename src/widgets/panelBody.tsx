@@ -14,7 +14,7 @@ import { StartForm } from '../components/startForm';
 import { Steps } from '../components/steps';
 import { CurrentDocument } from '../current';
 import { ElasticModel } from '../model';
-import { IKernel } from '../request';
+import { IKernel, IStartRequest } from '../request';
 import { stepText } from '../stepText';
 import { PanelStart } from './panelStart';
 
@@ -40,7 +40,12 @@ export function PanelBody(props: IPanelBodyProps): JSX.Element {
     () => rowActionsOf(actions, trans),
     [actions, trans]
   );
-  const kernel = current.live(model.kernel(current.kernelId));
+  const known = model.kernel(current.kernelId);
+  const kernel = current.live(known);
+  const kernels =
+    kernel === known
+      ? model.kernels
+      : model.kernels.map(one => (one === known && kernel ? kernel : one));
   const section = (
     name: SectionName,
     title: string,
@@ -82,9 +87,7 @@ export function PanelBody(props: IPanelBodyProps): JSX.Element {
         'kernels',
         trans.__('My kernels'),
         <KernelList
-          kernels={model.kernels.map(one =>
-            one.kernel_id === kernel?.kernel_id ? kernel : one
-          )}
+          kernels={kernels}
           currentId={current.kernelId}
           obstacleOf={one => {
             const obstacle = model.startOf(one.kernel_id)?.obstacle;
@@ -109,6 +112,7 @@ interface IKernelProps extends IPanelBodyProps {
 function ThisKernel(props: IKernelProps): JSX.Element {
   const { kernel, model, actions, trans } = props;
   const id = kernel.kernel_id;
+  const verbs = React.useMemo(() => resizing(id, model, actions), [id, model, actions]);
   return (
     <KernelSection
       kernel={kernel}
@@ -122,7 +126,7 @@ function ThisKernel(props: IKernelProps): JSX.Element {
       status={model.status}
       canRestart={kernel.phase === 'Running' && actions.canRestart(id)}
       trans={trans}
-      {...resizing(id, model, actions)}
+      {...verbs}
       onKeepAlive={() =>
         actions.attempt(trans.__('Cannot keep the kernel'), model.keepAlive(id))
       }
@@ -173,6 +177,7 @@ function OtherSize(props: IKernelProps): JSX.Element {
   const { kernel, model, actions, trans } = props;
   const id = kernel.kernel_id;
   const template = model.template(kernel.template);
+  const verbs = React.useMemo(() => resizing(id, model, actions), [id, model, actions]);
   return template ? (
     <ResizeForm
       kernel={kernel}
@@ -181,7 +186,7 @@ function OtherSize(props: IKernelProps): JSX.Element {
       resize={model.resizeOf(id)}
       canResize={kernel.phase === 'Running'}
       trans={trans}
-      {...resizing(id, model, actions)}
+      {...verbs}
     />
   ) : (
     <div className="jp-Elastic-hint">
@@ -194,6 +199,11 @@ function Start(props: IPanelBodyProps): JSX.Element {
   const { model, current, actions, start, trans } = props;
   const context = current.sessionContext;
   const { accepted } = start;
+  const onStart = React.useCallback(
+    (request: IStartRequest): void => void start.begin(request),
+    [start]
+  );
+  const onDismiss = React.useCallback((): void => start.forget(), [start]);
   return (
     <>
       <StartForm
@@ -207,8 +217,8 @@ function Start(props: IPanelBodyProps): JSX.Element {
         remembered={model.remembered}
         iconUrl={props.iconUrl}
         trans={trans}
-        onStart={request => void start.begin(request)}
-        onDismiss={() => start.forget()}
+        onStart={onStart}
+        onDismiss={onDismiss}
       />
       {accepted && (
         <Steps

@@ -166,7 +166,7 @@ describe('ResourceForm', () => {
       memory: { total: '16Gi', used: '14Gi', free: '2Gi' },
       gpus: []
     });
-    expect(screen.getByText('6.9 CPU left (2 cores, shared)')).toBeTruthy();
+    expect(screen.getByText('6.9 left on 2 cores')).toBeTruthy();
   });
 
   it('says nothing of what is left where nobody has set a limit', () => {
