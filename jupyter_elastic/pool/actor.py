@@ -25,6 +25,8 @@ from .expectations import Expectations
 from .planner import Action, Create, Delete
 from .troubles import Troubles
 
+_TIGHT = "One more warm pod would bring all pods above the part of the quota that is for them."
+
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How fast a pool is changed."""
@@ -51,6 +53,7 @@ class Actor:
         pace: Pace,
         *,
         may_act: Callable[[], bool],
+        has_room: Callable[[Template, Iterable[Pod], Iterable[Template]], bool],
         monotonic: Callable[[], float],
         log: logging.Logger,
     ) -> None:
@@ -59,6 +62,9 @@ class Actor:
         self._troubles = troubles
         self._expect = expect
         self._may_act = may_act
+        self._has_room = has_room
+        self._coming: list[Template] = []
+        """Of which pods are being created."""
         self._monotonic = monotonic
         self._log = log
         self._at_once = pace.at_once
@@ -166,6 +172,12 @@ class Actor:
         if template is None:
             return
         name = template.name
+        known = self._expect.apply(self._cluster.pods())
+        if not self._has_room(template, known, self._coming):
+            self._troubles.refused(name, QuotaFull(_TIGHT), self._monotonic())
+            self._make_way(template)
+            return
+        self._coming.append(template)
         self._expect.creating()
         try:
             pod = await self._cluster.create_pod(template)
@@ -191,6 +203,8 @@ class Actor:
             self._troubles.see(None, pod, self._monotonic())
             metrics.POOL_CREATIONS.labels(name, "created").inc()
             self._log.debug("Warming pod %s (%s).", pod.name, action.reason)
+        finally:
+            self._coming.remove(template)
 
     def _make_way(self, template: Template) -> None:
         """Where nothing fits beside them, outdated pods are replaced one by one, with a dip.

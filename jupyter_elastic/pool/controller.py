@@ -134,6 +134,7 @@ class PoolController:
             self.expect,
             self.pace,
             may_act=lambda: self.leading,
+            has_room=self.foresight.has_room,
             monotonic=monotonic,
             log=self.log,
         )

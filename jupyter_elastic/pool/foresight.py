@@ -7,6 +7,7 @@ so that the next controller does not have to learn anew. Standing by, it should 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..model import Capacity, Kernel, Pod, PodPhase, Template
 from ..resources import MIB, Gpu, Resources
 from .demand import Demand
 from .schedule import Floor
-from .share import Room
+from .share import Room, limits_of
 from .targets import Line, Settings, Snapshot, Target, targets
 
 WARM = Resources(cpu=100, memory=128 * MIB)
@@ -51,6 +52,8 @@ class Foresight:
         self.demand: dict[str, Demand] = {}
         self.found: dict[str, Target] = {}
         """What :meth:`targets` returned last."""
+        self._room: Room | None = None
+        self._counted: tuple[str, ...] = ()
 
     # -- what is seen ----------------------------------------------------------------------
 
@@ -114,15 +117,46 @@ class Foresight:
                     demand=demand,
                 )
             )
+        self._room, self._counted = room_of(capacity, pods), tuple(capacity.counts)
         snapshot = Snapshot(
             lines=lines,
-            room=room_of(capacity, pods),
+            room=self._room,
             settings=self.settings,
             previous=self.found,
             offset=self.offset,
         )
         self.found = targets(snapshot, now)
         return self.found
+
+    def has_room(
+        self, template: Template, pods: Iterable[Pod], coming: Iterable[Template] = ()
+    ) -> bool:
+        """Whether all pods stay below the ceiling with one more warm pod of the template.
+
+        Targets leave aside that pods which are replaced are there until their successors are warm.
+
+        Parameters
+        ----------
+        coming
+            Templates of which pods are being created that ``pods`` does not show.
+        """
+        if self._room is None:
+            return True
+        pods = list(pods)
+        limits = limits_of(
+            self._room,
+            (),
+            share=self.settings.share,
+            ceiling=self.settings.ceiling,
+            most=self.settings.most,
+        )
+        taken: Counter[str] = Counter()
+        for pod in pods:
+            if _is_waiting(pod):
+                taken.update(self._cost(pod.resources, pod.resources.gpu, self._counted))
+        for one in coming:
+            taken.update(self.cost(one, pods, self._counted))
+        return limits.fits(taken, self.cost(template, pods, self._counted), predicted=False)
 
     def cost(
         self, template: Template, pods: Iterable[Pod], counted: Iterable[str] = ()
@@ -134,6 +168,9 @@ class Foresight:
         gpu: Gpu | None = size.gpu
         if gpu is None and self.gives_gpus:
             gpu = template.resources.default().gpu
+        return self._cost(size, gpu, counted)
+
+    def _cost(self, size: Resources, gpu: Gpu | None, counted: Iterable[str]) -> dict[str, int]:
         cost = {**dict.fromkeys(["pods", *counted], 1), "cpu": size.cpu, "memory": size.memory}
         return {**cost, gpu.kind: gpu.count} if gpu else cost
 

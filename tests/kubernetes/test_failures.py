@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,6 +216,24 @@ def test_a_node_selector_that_matches_nothing_is_told(hasty: Served) -> None:
         view = hasty.failed("choosy")
     assert view["reason"] == "Unschedulable"
     assert "node selector" in view["message"], view["message"]
+
+
+def test_of_pods_that_no_node_takes_the_pool_has_one_waiting(world: Served) -> None:
+    desk = world.desk
+    pod = desk.pod_options(nodeSelector={"disk": "of-glass"})
+
+    def there() -> int:
+        labels = [one["metadata"]["labels"] for one in desk.pods()]
+        return sum(one.get("elastic.jupyter.org/template") == "choosy" for one in labels)
+
+    def row() -> Any:
+        rows = world.get("/elastic/api/pool")["templates"]
+        return next(one for one in rows if one["template"] == "choosy")
+
+    with world.offered("choosy", **{**WORK, "pool": 6, "pod": pod}):
+        world.until(lambda: "node selector" in row().get("message", ""), "it is told why")
+        world.until(lambda: there() == 1, "one waits, the others are given back")
+        assert (row()["target"], row()["warm"]) == (6, 0)
 
 
 # -- what the image lacks --------------------------------------------------------------------------

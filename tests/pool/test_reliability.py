@@ -400,6 +400,30 @@ async def test_outdated_pods_are_replaced_one_by_one_where_nothing_fits_beside(
 
 
 @staged
+async def test_replacing_pods_keeps_below_95_percent_of_the_quota_as_well(stage: Stage) -> None:
+    world = stage.world
+    world.limit = 10
+    world.offer("a", 8)
+    controller = stage.controller()
+    await stage.until(stage.is_full, 30)
+    most, fewest = 0, 8
+
+    def watch(_: object) -> None:
+        nonlocal most, fewest
+        most = max(most, world.alive())
+        warm = [pod for pod in world.spare("a") if pod.phase is PodPhase.WARM]
+        fewest = min(fewest, len(warm))
+
+    stage.client().subscribe(watch)
+    world.offer("a", 8, version=1)
+    controller.wake()
+    await stage.until(stage.is_full, 300)
+    assert most == 9
+    assert fewest == 8, "one after the other, with no dip"
+    await stage.until(lambda: not controller.messages, 30)
+
+
+@staged
 async def test_a_lower_prediction_has_to_last_and_what_a_guard_cuts_has_not(stage: Stage) -> None:
     world = stage.world
     world.limit = 100
