@@ -28,6 +28,9 @@ SPREAD = 10.0
 """Seconds over which what can wait is spread when all pools begin to be kept at once."""
 SETTLE = 0.1
 """Seconds in which changes of namespaces are gathered: they come in dozens."""
+OTHERS_BEGIN = 2.0
+"""Seconds in which nothing is done after the hand-over: to end hundreds of pools takes the CPU that
+whoever follows needs, where that is on the same machine."""
 CLOSE_WITHIN = 6.0
 """Seconds that all pools together may take to be put in order, before they are handed over."""
 
@@ -114,6 +117,7 @@ class ManyPools:
         )
         if self._fleet is not None:
             await self._fleet.hand_over()
+            await asyncio.sleep(OTHERS_BEGIN)
         try:
             await within(self._supervisor.close(), CLOSE_WITHIN)
         except asyncio.TimeoutError:
