@@ -148,8 +148,9 @@ bench-crowd: cluster-up ## Thousands of kernels there, of nodes that pretend (10
 
 .PHONY: docs-screenshot
 docs-screenshot: export UPDATE_SCREENSHOT := 1
-docs-screenshot: ## Renew the README's screenshot by its Galata test
+docs-screenshot: ## Renew the pictures in README and docs by their Galata tests
 	$(MAKE) --no-print-directory test-ui TESTS="-g screenshot"
+	$(BIN)/python scripts/animate.py build/frames docs/resize.png
 
 ##@ Tidy
 

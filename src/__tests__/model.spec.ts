@@ -80,6 +80,24 @@ describe('ElasticModel', () => {
     expect(model.kernels[0].execution_state).toBe('busy');
   });
 
+  it('says nothing of a reading that has brought nothing new', async () => {
+    api.put(makeKernel());
+    await open();
+    const { capacity } = model;
+    let count = 0;
+    model.changed.connect(() => (count += 1));
+    events.sendKernel(makeKernel());
+    events.sendPool();
+    await jest.advanceTimersByTimeAsync(3000);
+    expect(count).toBe(0);
+    expect(model.capacity).toBe(capacity);
+    api.offered = [makeTemplate({ warm: 1 })];
+    events.sendPool();
+    await jest.advanceTimersByTimeAsync(3000);
+    expect(count).toBe(1);
+    expect(model.capacity).toBe(capacity);
+  });
+
   it('tells once of an idle end, of which only the events have the reason', async () => {
     const kernel = api.put(makeKernel());
     await open();

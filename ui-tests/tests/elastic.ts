@@ -2,6 +2,20 @@
 import { expect, IJupyterLabPageFixture } from '@jupyterlab/galata';
 import { Locator } from '@playwright/test';
 
+/**
+ * Milliseconds for what Galata waits for where it is not told how long. Its own 15 s are too few for
+ * a page to load on a machine that does other work too.
+ */
+const PATIENCE = 60_000;
+
+// eslint-disable-next-line @typescript-eslint/no-require-imports
+const utils = require('@jupyterlab/galata/lib/utils');
+const { waitForCondition } = utils;
+utils.waitForCondition = (
+  condition: () => Promise<boolean> | boolean,
+  timeout = PATIENCE
+) => waitForCondition(condition, timeout);
+
 export interface IKernel {
   kernel_id: string;
   pod: string;
