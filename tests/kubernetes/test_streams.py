@@ -163,7 +163,18 @@ async def test_a_connection_that_is_cut_again_and_again_loses_nothing(
         assert reflector.last_error == ""
 
 
+async def forgets(kube: Kube, namespace: str) -> None:
+    """Have an API server that does not know version 1 any more, as a new one may."""
+    async with client(kube.kubeconfig, namespace) as api:
+        query = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "1"}
+        answer = await api.request("GET", api.path("pods"), query=query)
+    if b'"code":410' not in answer:
+        assert kube.cluster is not None, "only our own API server can be started anew"
+        await asyncio.to_thread(kube.cluster.restart, "apiserver")
+
+
 async def test_a_version_that_the_api_has_forgotten(kube: Kube, namespace: str) -> None:
+    await forgets(kube, namespace)
     async with (
         client(kube.kubeconfig, namespace) as api,
         reflecting(api) as (reflector, _story),
