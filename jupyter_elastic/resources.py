@@ -122,14 +122,14 @@ def show_memory(size: float) -> str:
     return f"{size / KIB:.0f} KiB"
 
 
-class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Gpu(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
     """Whole GPUs of one kind. ``kind`` is a resource name or an NVML product name."""
 
     kind: str
     count: int
 
 
-class Resources(msgspec.Struct, frozen=True, kw_only=True):
+class Resources(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """What a kernel has or wishes: CPU in millicores, memory in bytes, GPUs whole."""
 
     cpu: int

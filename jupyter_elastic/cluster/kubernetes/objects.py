@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 
-class _Read(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class _Read(msgspec.Struct, gc=False, frozen=True, rename="camel", kw_only=True):
     """Base of all projections: camelCase outside, unknown fields ignored."""
 
 
