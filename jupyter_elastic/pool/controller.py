@@ -326,6 +326,7 @@ class PoolController:
         known = {pod.name: pod for pod in self.expect.apply(self.cluster.pods())}
         gone = self._actor.deleting
         pods = {pod.name: pod for pod in _waiting(known) if pod.name not in gone}
+        self._troubles.find_pending(pods.values())
         overdue = self._give_up_overdue(pods, now)
         templates = self.templates()
         predicted = self._predicted(templates)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterable
 
 from ..errors import ElasticError, QuotaFull
 from ..model import Pod, PodPhase
@@ -76,6 +77,12 @@ class Troubles:
             count = self._vanished[template] = self._vanished.get(template, 0) + 1
             if count >= VANISHED:
                 self.failed(template, f"{count} pods vanished before they were warm.", now)
+
+    def find_pending(self, pods: Iterable[Pod]) -> None:
+        """What no node takes of all that waits, also of what was there before our term."""
+        pending = [pod for pod in pods if waits_for_node(pod)]
+        self._pending = {pod.name: pod.template for pod in pending}
+        self.messages.update((pod.template, pod.message) for pod in pending)
 
     def removed(self, name: str) -> None:
         """We delete the pod: how it ends tells nothing."""

@@ -367,6 +367,22 @@ async def test_a_template_that_no_node_takes_has_one_pod_waiting(stage: Stage) -
 
 
 @staged
+async def test_who_takes_over_says_that_no_node_takes_a_pod(stage: Stage) -> None:
+    stage.world.offer("far", 3)
+    stage.world.behaviour["far"] = "nodeless"
+    first = stage.controller()
+    await stage.until(lambda: "No node takes" in first.messages.get("far", ""), 30)
+    await kill(first)
+    next_one = stage.controller()
+    await stage.until(lambda: next_one.leading, 30)
+    await asyncio.sleep(1)
+    assert "No node takes" in next_one.messages.get("far", "")
+    stage.world.add_node("far")
+    await stage.until(stage.is_full, 60)
+    assert not next_one.messages
+
+
+@staged
 async def test_the_wall_clock_makes_no_pod_late(stage: Stage) -> None:
     stage.world.offer("a", 2, ttl=0)
     controller = stage.controller()

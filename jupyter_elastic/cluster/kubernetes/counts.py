@@ -23,8 +23,9 @@ NAMES = (PODS, "count/pods", "secrets", "count/secrets")
 COUNTED_WITHIN = 10.0
 """Seconds within which a quota shows that a pod is gone; more than between two looks at it."""
 _ENDED = ("Succeeded", "Failed")
-_NOT_OURS = ("BestEffort", "Terminating")
-"""Scopes of pods that ours are none of: they ask for something, and have no deadline."""
+_NOT_OURS = ("BestEffort", "Terminating", "CrossNamespacePodAffinity")
+"""Scopes of pods that ours are none of: they ask for something, have no deadline, and (but for
+a template with such an affinity) look at no pods of other namespaces."""
 
 
 def is_ours(quota: QuotaObject) -> bool:

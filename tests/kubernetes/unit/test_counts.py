@@ -84,10 +84,13 @@ def test_a_predicted_pool_keeps_to_a_tenth_of_the_number_and_has_one_of_a_small_
 
 def test_what_takes_no_part_in_the_number_does_not_bound_it() -> None:
     every = {"pods": "0"}
-    expressions = (ScopeRequirement(scope_name="Terminating"),)
+    selectors = [
+        ScopeSelector(match_expressions=(ScopeRequirement(scope_name=name),))
+        for name in ("Terminating", "CrossNamespacePodAffinity")
+    ]
     its = Namespace(
         quota(every, every, scopes=("BestEffort",)),
-        quota(every, every, scope_selector=ScopeSelector(match_expressions=expressions)),
+        *(quota(every, every, scope_selector=selector) for selector in selectors),
         quota({"count/jobs.batch": "0"}, {}),
     )
     assert its.capacity().counts == {}
