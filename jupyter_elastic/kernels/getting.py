@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -18,9 +17,10 @@ from msgspec.structs import replace
 
 from ..agent import protocol
 from ..cluster.base import Agent, Cluster
-from ..errors import Conflict, ElasticError, Gone, NoEncryption
-from ..model import WAITING_FOR_ROOM, Kernel, KernelPhase, Pod, PodPhase, Step, Template
+from ..errors import ElasticError, Gone, NoEncryption
+from ..model import WAITING_FOR_ROOM, Kernel, KernelPhase, Pod, Step, Template
 from ..resources import Resources
+from .claims import Claims
 from .progress import Progress
 from .records import Records
 from .settling import Settling
@@ -30,8 +30,6 @@ from .together import both
 TIMING = logging.getLogger("jupyter_elastic.timing")
 """One debug line (kernel id, what was reached) per part of a start; for benchmarks."""
 
-CLAIM_ATTEMPTS = 3
-"""Claims lost to others before a start goes cold."""
 LOST_PODS = 2
 """Pods that may end before a start of a kernel was asked of them until the start fails."""
 NOTED_EVERY = 1.0
@@ -96,6 +94,7 @@ class Getting:
         self._start_timeout = start_timeout
         self._log = log
         self._clock = clock
+        self._claims = Claims(cluster)
 
     async def get(self, hold: Hold, template: Template, args: StartArgs, *, cold: str = "") -> Fit:
         """Get a pod for the held kernel, and write its name into the record.
@@ -135,8 +134,9 @@ class Getting:
         kernel = hold.kernel
         why_cold = cold or self._cluster.why_cold(template, kernel)
         if not why_cold:
-            claimed = await self._claim(kernel, template)
+            claimed = await self._claims.claim(kernel, template)
             if claimed is not None:
+                self._progress.add(kernel.kernel_id, "claimed", f"Claimed warm pod {claimed.name}.")
                 await self._leave_queue(hold, claimed)
                 return claimed, "warm"
             why_cold = "No warm pod is ready."
@@ -155,29 +155,6 @@ class Getting:
             note.cancel()
         self._progress.add(kernel.kernel_id, "agent-up", "The agent is up.")
         return pod, "cold"
-
-    async def _claim(self, kernel: Kernel, template: Template) -> Pod | None:
-        """A warm pod of the template that is the kernel's now; None: there is none to be had."""
-        for _ in range(CLAIM_ATTEMPTS):
-            ready = [
-                p
-                for p in self._cluster.pods().values()
-                if p.phase is PodPhase.WARM
-                and p.template == template.name
-                and p.template_hash == template.hash
-            ]
-            if not ready:
-                return None
-            # The oldest few are the most settled; random among them keeps claimants apart.
-            ready.sort(key=lambda p: (p.warm_since or p.created, p.name))
-            try:
-                pod = await self._cluster.claim_pod(random.choice(ready[:4]), kernel)
-            except Conflict:
-                await self._cluster.refresh()
-                continue
-            self._progress.add(kernel.kernel_id, "claimed", f"Claimed warm pod {pod.name}.")
-            return pod
-        return None
 
     async def _leave_queue(self, hold: Hold, pod: Pod) -> None:
         """There is room: a start that waited for it waits no more, and the next may try."""
