@@ -19,6 +19,8 @@ export interface IResizeState {
   message: string;
   remedy: string;
   reason: string;
+  /** Whether it was to help a kernel that had lost its variables, out of memory. */
+  ranOut?: boolean;
 }
 
 /** Refusals of sizes that another pod can have. */
@@ -126,7 +128,8 @@ export class Resizes {
       replaces: change.replace ?? false,
       message: '',
       remedy: '',
-      reason: ''
+      reason: '',
+      ranOut: this._kernels.get(id)?.reason === 'OutOfMemory'
     };
     this._set(id, { state: 'applying', ...state });
     try {

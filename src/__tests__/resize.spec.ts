@@ -49,6 +49,15 @@ describe('a resize', () => {
     expect(model.resizeOf('k1')).toMatchObject({ state: 'done', message: '' });
   });
 
+  it('tells that the variables were lost before, after out of memory', async () => {
+    events.sendKernel(api.put(makeKernel({ reason: 'OutOfMemory', restarts: 1 })));
+    await settle();
+    const resized = model.resize('k1', { memory: '4Gi' });
+    answer();
+    await resized;
+    expect(model.resizeOf('k1')).toMatchObject({ state: 'done', ranOut: true });
+  });
+
   it('tells so even if no event comes', async () => {
     void model.resize('k1', { memory: '4Gi' });
     await settle();

@@ -24,11 +24,7 @@ export function ResizeStatus(props: IResizeStatusProps): JSX.Element {
         </div>
       )}
       {state?.state === 'done' && (
-        <span className="jp-Elastic-done">
-          {state.replaces
-            ? trans.__('Done. The kernel is in another pod, without its variables.')
-            : trans.__('Done. The kernel kept its variables.')}
-        </span>
+        <span className="jp-Elastic-done">{doneText(state, trans)}</span>
       )}
       {state?.state === 'refused' && (
         <Notice
@@ -54,4 +50,13 @@ export function ResizeStatus(props: IResizeStatusProps): JSX.Element {
 
 function applyingText(state: IResizeState, trans: TranslationBundle): string {
   return state.replaces ? trans.__('Moving to another pod…') : trans.__('Applying…');
+}
+
+function doneText(state: IResizeState, trans: TranslationBundle): string {
+  if (state.replaces) {
+    return trans.__('Done. The kernel is in another pod, without its variables.');
+  }
+  return state.ranOut
+    ? trans.__('Done. Run the cells again.')
+    : trans.__('Done. The kernel kept its variables.');
 }

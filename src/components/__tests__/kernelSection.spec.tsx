@@ -202,7 +202,11 @@ describe('KernelSection', () => {
     expect(status.textContent).toBe('600 MiB are in use.Free some.');
     expect(memory().disabled).toBe(false);
     rerender(<KernelSection {...applying} resize={makeResize({ state: 'done' })} />);
-    expect(status.textContent).toContain('Done');
+    expect(status.textContent).toBe('Done. The kernel kept its variables.');
+    rerender(
+      <KernelSection {...applying} resize={makeResize({ state: 'done', ranOut: true })} />
+    );
+    expect(status.textContent).toBe('Done. Run the cells again.');
   });
 
   it('says what a resize waits for', () => {
