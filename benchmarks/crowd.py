@@ -477,7 +477,9 @@ class Run:
         told = time.time()
         for name in sorted(there)[:3]:
             await asyncio.to_thread(self.desk.kube.admin.delete, f"{path}/{name}")
-        while not await asyncio.to_thread(names) - there:
+        while True:
+            if await asyncio.to_thread(names) - there:
+                break
             await asyncio.sleep(0.2)
         taken = time.time() - told
         await self.controllers.replace(leader)
