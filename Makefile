@@ -187,7 +187,7 @@ $(VENV)/.tools: $(VENV)/.created
 
 node_modules/.installed: package.json $(wildcard yarn.lock .yarnrc.yml) | $(VENV)/.tools
 	@scripts/need_node.sh
-	@echo "installing the front end's packages (build/jlpm.log) ..."
+	@echo "installing the front end's packages: minutes the first time (build/jlpm.log) ..."
 	@mkdir -p build
 	@$(JLPM) install $(if $(wildcard yarn.lock),--immutable) >build/jlpm.log 2>&1 || \
 	  { cat build/jlpm.log; exit 1; }

@@ -176,4 +176,4 @@ def leftovers(cluster: Cluster) -> Iterator[Check]:
         message = f"Pod {name} belongs to a kernel that has no record."
         yield Check("leftovers", "note", message, "It ends when a server with the extension runs.")
     if not lost and not stray:
-        yield Check("leftovers", "ok", f"none ({len(kernels)} kernels, {len(pods)} pods)")
+        yield Check("leftovers", "ok", f"none (kernels: {len(kernels)}, pods: {len(pods)})")
