@@ -5,6 +5,7 @@ Fixtures of one area live in that area's own ``conftest.py``.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -67,6 +68,15 @@ def no_leftovers() -> Iterator[None]:
             leftovers.end()
     if found:
         pytest.fail("left over by the tests:\n" + "\n".join(found), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def same_log_level() -> Iterator[None]:
+    """The command line sets it for its process, which here is that of all tests."""
+    logger = logging.getLogger("jupyter_elastic")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

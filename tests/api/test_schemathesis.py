@@ -17,6 +17,11 @@ from .conftest import World
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
 EXAMPLES = 20
+SURE: dict[str, dict[str, Any]] = {
+    "POST /kernels": {"template": "small"},
+    "PATCH /kernels/{kernel_id}": {"resources": {"memory": "256Mi"}},
+}
+"""Requests that must succeed, where what is made up seldom does."""
 
 
 def operations(document: dict[str, Any]) -> Iterator[Any]:
@@ -74,6 +79,16 @@ async def test_no_request_makes_the_server_fail(
             case.validate_response(response, checks=wanted[:-1] if real else wanted)
 
         ask()
+        if real and operation.label in SURE:
+            where = {"kernel_id": kernel_ids[0]} if "{" in operation.path else {}
+            case = operation.Case(
+                path_parameters=where,
+                body=SURE[operation.label],
+                media_type="application/json",
+            )
+            response = case.call(base_url=url, headers=jp_auth_header, timeout=120)
+            answers[operation.label, response.status_code] += 1
+            case.validate_response(response, checks=wanted)
 
     for operation in operations(document):
         await asyncio.to_thread(probe, operation, False)
