@@ -331,6 +331,7 @@ describe('ElasticModel', () => {
       state: 'refused',
       wish: { memory: '128Mi' },
       replaces: false,
+      ranOut: false,
       reason: 'ShrinkUnderUse',
       message: '600 MiB are in use.',
       remedy: 'Free memory first.'

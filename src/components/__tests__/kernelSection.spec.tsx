@@ -204,7 +204,10 @@ describe('KernelSection', () => {
     rerender(<KernelSection {...applying} resize={makeResize({ state: 'done' })} />);
     expect(status.textContent).toBe('Done. The kernel kept its variables.');
     rerender(
-      <KernelSection {...applying} resize={makeResize({ state: 'done', ranOut: true })} />
+      <KernelSection
+        {...applying}
+        resize={makeResize({ state: 'done', ranOut: true })}
+      />
     );
     expect(status.textContent).toBe('Done. Run the cells again.');
   });
