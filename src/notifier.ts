@@ -267,6 +267,9 @@ export class Notifier implements IDisposable {
       { autoClose: false, actions }
     );
     this._notices.set(kernel.kernel_id, { told: kernel, notification });
+    // Told once is enough, also when it is soon no longer true.
+    clearTimeout(this._cameBack.get(kernel.kernel_id));
+    this._cameBack.delete(kernel.kernel_id);
   }
 
   /** The template's idle policy has ended a kernel. */

@@ -114,6 +114,24 @@ describe('Notifier', () => {
     jest.useRealTimers();
   });
 
+  it('says once that a kernel came back, also when its notice is gone soon', () => {
+    jest.useFakeTimers();
+    let kernel = makeKernel();
+    Object.assign(model, { kernel: () => kernel, resizeOf: () => null });
+    notifier.comeBack('k1');
+    kernel = makeKernel({
+      reason: 'OutOfMemory',
+      message: 'Limit 1 GiB.',
+      restarts: 1
+    });
+    model.happened.emit({ kind: 'out-of-memory', kernel });
+    kernel = makeKernel({ restarts: 1 }); // raised at once
+    model.changed.emit();
+    jest.advanceTimersByTime(10000);
+    expect(error.mock.calls.map(call => call[0])).toEqual(['demo.ipynb: Limit 1 GiB.']);
+    jest.useRealTimers();
+  });
+
   it('raises the memory by one click, and says that it did', async () => {
     const success = jest.spyOn(Notification, 'success').mockReturnValue('');
     const kernel = makeKernel({ reason: 'OutOfMemory', message: 'Limit 1 GiB.' });
