@@ -141,7 +141,7 @@ class Seat:
             tasks.append(asyncio.ensure_future(one(number)))
         return list(await asyncio.gather(*tasks))
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, float]:
         """Memory in MiB, CPU seconds so far, longest callback since the last look, what is seen."""
         longest, self.longest = self.longest, 0.0
         collecting, self.collecting = self.collecting, 0.0
@@ -338,7 +338,7 @@ class Run:
         self.started += done
         return done
 
-    async def figures(self) -> list[dict[str, Any]]:
+    async def figures(self) -> list[dict[str, float]]:
         """Of all servers."""
         return list(await asyncio.gather(*(one.ask() for one in self.servers)))
 
@@ -440,7 +440,7 @@ class Run:
         self.told("sustained", title, done, await self.figures())
 
     def told(
-        self, key: str, title: str, done: list[dict[str, Any]], servers: list[dict[str, Any]]
+        self, key: str, title: str, done: list[dict[str, Any]], servers: list[dict[str, float]]
     ) -> None:
         """Print how starts went, and keep it."""
         how = Counter(one["how"] for one in done)
