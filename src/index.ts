@@ -12,6 +12,7 @@ import { modelPlugin } from './plugins/model';
 import { notificationsPlugin } from './plugins/notifications';
 import { panelPlugin } from './plugins/panel';
 import { reconnectPlugin } from './plugins/reconnect';
+import { renamesPlugin } from './plugins/renames';
 import { runningPlugin } from './plugins/running';
 import { statusBarPlugin } from './plugins/statusBar';
 
@@ -29,7 +30,8 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   launcherPlugin,
   linkPlugin,
   notificationsPlugin,
-  reconnectPlugin
+  reconnectPlugin,
+  renamesPlugin
 ];
 
 export default plugins;

@@ -242,9 +242,9 @@ def test_interrupt_and_restart_keep_pod_and_ports(world: Served) -> None:
     world.warm("work")
     kernel_id = world.start()
     pod = world.elastic(kernel_id)["pod"]
+    channel, cell = begun(world, kernel_id, f"x = 1; {ENDLESS}")
     file = world.home / "runtime" / f"kernel-{kernel_id}.json"
     before = file.read_text()
-    channel, cell = begun(world, kernel_id, f"x = 1; {ENDLESS}")
 
     async def interrupted() -> str:
         await world.server.request("POST", f"/api/kernels/{kernel_id}/interrupt", {})

@@ -72,6 +72,8 @@ def answers(connection: Any, patience: float) -> bool:
 
 def connection_of(world: Served, kernel_id: str) -> dict[str, Any]:
     """The connection file that the server keeps."""
+    # The record says Running a moment before the server has a client of its own.
+    assert world.execute(kernel_id, "6 * 7") == "42"
     file = world.home / "runtime" / f"kernel-{kernel_id}.json"
     assert file.stat().st_mode & 0o077 == 0
     found: dict[str, Any] = json.loads(file.read_text())

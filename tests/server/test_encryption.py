@@ -31,11 +31,13 @@ def test_channels_are_encrypted_where_both_sides_can(home: Path, setting: str) -
         server = await start_server(home, config(extra=extra))
         try:
             kernel_id = await start(server)
+            # The record says Running a moment before this server has a client of its own.
+            channel = await server.connect(kernel_id)
             file = home / "runtime" / f"kernel-{kernel_id}.json"
             assert file.stat().st_mode & 0o077 == 0
             keys = json.loads(file.read_text()).get("curve_secretkey")
             assert bool(keys) == (CAN and setting == "auto")
-            assert await (await server.connect(kernel_id)).execute("1 + 1") == "2"
+            assert await channel.execute("1 + 1") == "2"
             await server.request("POST", f"/api/kernels/{kernel_id}/restart", {})
             assert await (await server.connect(kernel_id)).execute("2 + 2") == "4"
             assert json.loads(file.read_text()).get("curve_secretkey") == keys

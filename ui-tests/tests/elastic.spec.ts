@@ -45,6 +45,19 @@ test('starts with resources for the notebook that is open, and keeps them in it'
   expect(await elastic.savedWish(`${tmpPath}/start.ipynb`, wish)).toEqual(wish);
 });
 
+test('knows a notebook that is renamed while its kernel starts', async ({ page }) => {
+  await page.route(/\/api\/sessions\?/, async route => {
+    if (route.request().method() === 'POST') {
+      await new Promise(resolve => setTimeout(resolve, 3000));
+    }
+    await route.fallback();
+  });
+  await page.notebook.createNew('renamed.ipynb', { kernel: 'elastic-python3' });
+  await expect(
+    elastic.myKernels.getByRole('button', { name: 'Stop renamed.ipynb' })
+  ).toBeVisible();
+});
+
 test('opens a new notebook when none is open', async () => {
   await elastic.start({ memory: '640 MiB' });
   await expect(elastic.chip).toContainText('640 MiB');
