@@ -69,7 +69,7 @@ async def start(context: Context, service: ElasticService) -> int:
     try:
         launched = await service.launcher.launch(kernel, template, _start_args(service))
     except ElasticError:
-        await service.launcher.stop(kernel.kernel_id)
+        await service.launcher.running.stop(kernel.kernel_id)
         raise
     finally:
         follower.cancel()

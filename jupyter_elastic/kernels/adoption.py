@@ -257,7 +257,7 @@ class AdoptionMixin:
     async def _attach(self, km: Any, kernel_id: str) -> None:
         """Connect the manager's channels to the kernel as it runs now."""
         assert self.elastic is not None
-        connection = km.provisioner.adopt(await self.elastic.launcher.attach(kernel_id))
+        connection = km.provisioner.adopt(await self.elastic.launcher.running.attach(kernel_id))
         km.use_connection(connection)
         km.start_restarter()
         await self._connected(km, kernel_id)
@@ -269,7 +269,7 @@ class AdoptionMixin:
         self._kernel_ports.setdefault(kernel_id, km.ports)
         self.start_watching_activity(kernel_id)  # type: ignore[attr-defined]
         km.execution_state = "idle"  # it answered; Jupyter would wait for its next message
-        agent = await self.elastic.launcher.agent_of(kernel_id)
+        agent = await self.elastic.launcher.running.agent_of(kernel_id)
         self._unlisten(kernel_id)
         self._listening[kernel_id] = agent.on_event(partial(self._on_agent_event, kernel_id))
         if km.elastic_adopted:
@@ -358,7 +358,7 @@ class AdoptionMixin:
         assert self.elastic is not None
         self.log.warning("Kernel %s: %s", kernel_id, message)
         with contextlib.suppress(Conflict, StartCancelled):
-            await self.elastic.launcher.warn(kernel_id, message)
+            await self.elastic.launcher.running.warn(kernel_id, message)
 
     async def _record_end(self, kernel_id: str, reason: str, message: str) -> None:
         assert self.elastic is not None
@@ -367,7 +367,7 @@ class AdoptionMixin:
             return replace(kernel, phase=KernelPhase.STOPPED, reason=reason, message=message)
 
         with contextlib.suppress(Conflict, StartCancelled):
-            await self.elastic.launcher.update(kernel_id, change)
+            await self.elastic.launcher.records.update(kernel_id, change)
 
     async def _record_restart(self, kernel_id: str, message: str, reason: str) -> None:
         assert self.elastic is not None
@@ -381,7 +381,7 @@ class AdoptionMixin:
             return replace(kernel, restarts=restarts, reason=reason, message=message)
 
         with contextlib.suppress(Conflict, StartCancelled):
-            await self.elastic.launcher.update(kernel_id, change)
+            await self.elastic.launcher.records.update(kernel_id, change)
 
     # -- news from the cluster -------------------------------------------------------------
 
@@ -471,7 +471,7 @@ class AdoptionMixin:
         last = ""
         while clock() < until:
             try:
-                agent = await self.elastic.launcher.agent_of(kernel_id)
+                agent = await self.elastic.launcher.running.agent_of(kernel_id)
                 if (await agent.call("status", timeout=2)).get("alive"):
                     return
             except (AgentUnreachable, ApiUnreachable) as error:
@@ -492,7 +492,7 @@ class AdoptionMixin:
             self.log.info("Kernel %s ended: %s", kernel_id, message)
             # Written before it is removed, so that whoever follows the record learns why.
             await self._record_end(kernel_id, reason, message)
-            await self.elastic.launcher.stop(kernel_id)
+            await self.elastic.launcher.running.stop(kernel_id)
         elif reason == "ContainerKilled" and not self._is_lone(kernel_id):
             try:
                 await km.move_kernel()
@@ -511,7 +511,7 @@ class AdoptionMixin:
         assert self.elastic is not None
         await asyncio.sleep(LONE_PATIENCE)
         if self._is_lone(kernel_id):
-            await self.elastic.launcher.stop(kernel_id)
+            await self.elastic.launcher.running.stop(kernel_id)
 
     def _is_lone(self, kernel_id: str) -> bool:
         """Whether there is a kernel whose life a client without a server looks after."""

@@ -127,7 +127,7 @@ class ElasticKernelManagerMixin:
         assert self.elastic is not None
         with self._pending() as ready:
             try:
-                connection = await self.elastic.launcher.restart(
+                connection = await self.elastic.launcher.running.restart(
                     self.kernel_id,
                     grace=0 if now else RESTART_GRACE,
                     env=None if env is None else dict(env),
@@ -143,7 +143,7 @@ class ElasticKernelManagerMixin:
         """After a restart that failed: say so everywhere, unless the old kernel lives on."""
         assert self.elastic is not None
         try:
-            agent = await self.elastic.launcher.agent_of(self.kernel_id)
+            agent = await self.elastic.launcher.running.agent_of(self.kernel_id)
             alive = bool((await agent.call("status", timeout=5)).get("alive"))
         except ElasticError:
             alive = False
@@ -188,7 +188,7 @@ class ElasticKernelManagerMixin:
         self._connection_file_written = False
         self.write_connection_file()  # type: ignore[attr-defined]
         self._connect_control_socket()  # type: ignore[attr-defined]
-        self.elastic_pod = self.elastic.launcher.kernel(self.kernel_id).pod or ""
+        self.elastic_pod = self.elastic.launcher.records.kernel(self.kernel_id).pod or ""
 
     # -- stop ------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class ElasticKernelManagerMixin:
         self.shutting_down = True
         self.elastic_busy = True
         grace = 0.0 if now else min(self.shutdown_wait_time, STOP_GRACE)
-        await self.elastic.launcher.stop(self.kernel_id, grace=grace)
+        await self.elastic.launcher.running.stop(self.kernel_id, grace=grace)
         await self._async_cleanup_resources(restart=False)  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""The life of a kernel over any cluster: start, move, restart, resize, stop.
+"""The start of a kernel over any cluster, and its move to another pod.
 
 No Jupyter server here: the provisioner, the managers, the command line and lone clients all go
 through this one place, and all it knows stands in the cluster's records. The two invariants of a
@@ -12,7 +12,6 @@ start (docs/architecture.md) are kept here and in :mod:`.getting`, which gets th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -23,29 +22,25 @@ import msgspec
 from msgspec.structs import replace
 
 from ..agent import protocol
-from ..cluster.base import Agent, Cluster
+from ..cluster.base import Cluster
 from ..errors import (
     AgentTimeout,
     Conflict,
     ElasticError,
-    NotRunning,
     QuotaFull,
     StartCancelled,
     StartFailed,
-    Superseded,
 )
-from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, Resize, Step, Template
+from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, Step, Template
 from ..resources import Resources
 from .getting import TIMING, Fit, Getting, Hold
 from .progress import STARTING_PHASES, Progress
 from .queue import Queue
-from .records import WRITE_ATTEMPTS, Edit, NotMine, Records, jitter
+from .records import NotMine, Records
+from .running import Running
 from .settling import Settling
 from .startargs import StartArgs
 from .together import time_limit
-
-OUT_OF_MEMORY = "OutOfMemory"
-"""Why a kernel ended and came back in place, in the agent's words."""
 
 
 class Launched(msgspec.Struct, frozen=True):
@@ -90,6 +85,7 @@ class Launcher:
         self.progress = Progress(cluster, clock)
         self.records = Records(cluster)
         self._settling = Settling(cluster, self.records, self.progress, log=self.log, clock=clock)
+        self.running = Running(cluster, self.records, self.progress, self._settling, clock=clock)
         self._getting = Getting(
             cluster,
             self.records,
@@ -353,7 +349,7 @@ class Launcher:
         kernel_id = launched.kernel.kernel_id
 
         async def move(why: str) -> None:
-            now = self.kernel(kernel_id)
+            now = self.records.kernel(kernel_id)
             await self.relaunch(now, template, args, cold=why, unnoticed=True)
 
         self._settling.settle(launched.kernel, launched.pod, move)
@@ -453,168 +449,9 @@ class Launcher:
             "c.ElasticKernels.start_timeout.",
         )
 
-    # -- while it runs ---------------------------------------------------------------------
-
-    def kernel(self, kernel_id: str) -> Kernel:
-        """See :meth:`.records.Records.kernel`."""
-        return self.records.kernel(kernel_id)
-
-    def pod_of(self, kernel_id: str) -> Pod:
-        """See :meth:`.records.Records.pod_of`."""
-        return self.records.pod_of(kernel_id)
-
-    async def warn(self, kernel_id: str, message: str) -> None:
-        """Keep a warning that the agent gave of a kernel that runs, once however often it comes.
-
-        Raises
-        ------
-        ElasticError
-            It could not be recorded.
-        """
-        step = Step(self.clock(), AGENT_WARNING, message)
-
-        def edit(kernel: Kernel) -> Kernel:
-            known = any(one.name == step.name and one.message == message for one in kernel.steps)
-            return kernel if known else replace(kernel, steps=(*kernel.steps, step))
-
-        await self.records.update(kernel_id, edit)
-
-    async def update(self, kernel_id: str, edit: Edit) -> Kernel:
-        """See :meth:`.records.Records.update`."""
-        return await self.records.update(kernel_id, edit)
-
     async def confirmed(self, kernel_id: str) -> None:
         """Return once the record says that a kernel runs which was started here just now."""
         await self._settling.confirmed(kernel_id)
-
-    async def agent_of(self, kernel_id: str) -> Agent:
-        """A conversation with the agent of a kernel's pod."""
-        return await self.cluster.dial(self.pod_of(kernel_id))
-
-    async def attach(self, kernel_id: str) -> dict[str, Any]:
-        """The connection file's content of a kernel that runs already."""
-        pod = self.pod_of(kernel_id)
-        reply = await (await self.cluster.dial(pod)).call("connection")
-        return await self.cluster.reach(pod, reply["connection"])
-
-    async def resize(
-        self, kernel_id: str, resources: Resources, *, written: bool = False
-    ) -> Kernel:
-        """Change CPU and memory of a running kernel, in place.
-
-        ``written``: it was asked for by writing it into the record, and is put back if refused.
-
-        Raises
-        ------
-        QuotaFull, ShrinkUnderUse
-            Refused; nothing changed. The record's ``resize`` says so as well.
-        Superseded
-            Somebody else resized it after this; the record is about that.
-        NotRunning, Gone
-            There is no pod to resize.
-        """
-        kernel = self.kernel(kernel_id)
-        if kernel.phase is not KernelPhase.RUNNING:
-            raise NotRunning(
-                f"The kernel is {kernel.phase.value}; only a running kernel can be resized.",
-                "Wait until it runs.",
-            )
-        begun = Resize(state="InProgress", message=f"Changing to {resources}.", time=self.clock())
-        kernel = await self.records.update(
-            kernel_id,
-            # What the agent warned of was about the size before.
-            lambda k: replace(k, resize=begun, steps=without_warnings(k.steps)),
-        )
-        before = kernel.resources
-        had = kernel.actual or before
-        try:
-            pod = await self._resize_pod(kernel_id, resources)
-        except Superseded:
-            raise  # the record is about the later one
-        except Exception as error:
-            # Whatever it was, the record must not say for ever that it is under way.
-            await self.refuse_resize(kernel_id, error, unwanted=before if written else None)
-            raise
-        done = Resize(state="Done", message=f"Now {pod.resources}.", time=self.clock())
-
-        def finished(kernel: Kernel) -> Kernel:
-            # What somebody wrote over what was written is a wish of its own.
-            later = written and kernel.resources != before
-            wanted = kernel.resources if later else resources
-            kernel = replace(kernel, resources=wanted, actual=pod.resources, resize=done)
-            if kernel.reason == OUT_OF_MEMORY and resources.memory > had.memory:
-                kernel = replace(kernel, reason="", message="")  # it has what it lacked
-            return kernel
-
-        return await self.records.update(kernel_id, finished)
-
-    async def refuse_resize(
-        self, kernel_id: str, error: Exception, *, unwanted: Resources | None = None
-    ) -> Kernel:
-        """Let the record say why a kernel does not get another size.
-
-        ``unwanted`` is that size where it was written into the record itself: what the kernel has
-        takes its place there, so that nothing later asks for it again.
-        """
-        reason = error.reason if isinstance(error, ElasticError) else "InternalError"
-        refused = Resize(state="Refused", reason=reason, message=str(error), time=self.clock())
-
-        def edit(kernel: Kernel) -> Kernel:
-            resources = kernel.resources
-            if kernel.actual is not None and resources == unwanted:
-                resources = kernel.actual
-            return replace(kernel, resources=resources, resize=refused)
-
-        return await self.records.update(kernel_id, edit)
-
-    async def _resize_pod(self, kernel_id: str, resources: Resources) -> Pod:
-        for attempt in range(WRITE_ATTEMPTS):
-            try:
-                return await self.cluster.resize_pod(
-                    self.pod_of(kernel_id),
-                    resources,
-                    tell=partial(self._settling.tell_waiting, kernel_id),
-                )
-            except Superseded:
-                raise  # sent again, it would undo the later one
-            except Conflict:
-                if attempt == WRITE_ATTEMPTS - 1:
-                    raise
-                await jitter(attempt)
-                await self.cluster.refresh()
-        raise AssertionError("unreachable")
-
-    async def restart(
-        self, kernel_id: str, *, grace: float, env: dict[str, str] | None, cwd: str | None
-    ) -> dict[str, Any]:
-        """Replace the kernel's process in place: same pod, ports, keys and resources."""
-        pod = self.pod_of(kernel_id)
-        agent = await self.cluster.dial(pod)
-        if not self.cluster.inherits_environment:
-            env, cwd = None, None  # neither is of the pod's world; what it began with stays
-        reply = await agent.call("restart", timeout=30 + grace, env=env, cwd=cwd, grace=grace)
-        connection = await self.cluster.reach(pod, reply["connection"])
-        await self.records.update(
-            kernel_id, lambda k: replace(k, phase=KernelPhase.RUNNING, reason="", message="")
-        )
-        return connection
-
-    async def stop(self, kernel_id: str, *, grace: float = 0.0) -> None:
-        """End the kernel with everything in its pod and remove the record. Idempotent.
-
-        ``grace`` is how long, in seconds, the kernel may run its own exit handlers.
-        """
-        if grace:
-            with contextlib.suppress(ElasticError):  # already gone, or deaf: deleted below
-                agent = await self.agent_of(kernel_id)
-                await agent.call("stop", timeout=grace + 2, grace=grace)
-        await self.cluster.delete_kernel(kernel_id)
-        self.progress.forget(kernel_id)
-
-
-def without_warnings(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Without what the agent warned of."""
-    return tuple(step for step in steps if step.name != AGENT_WARNING)
 
 
 def replace_launched(launched: Launched, kernel: Kernel) -> Launched:

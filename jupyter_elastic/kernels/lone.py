@@ -113,7 +113,7 @@ class LoneThread:
     async def _end(self) -> None:
         for kernel_id, service in tuple(self._kept.items()):
             try:
-                await service.launcher.stop(kernel_id, grace=LEAVE_GRACE)
+                await service.launcher.running.stop(kernel_id, grace=LEAVE_GRACE)
             except ElasticError as error:
                 _LOG.warning("Kernel %s is left to its agent to end: %s", kernel_id, error)
         self._kept.clear()

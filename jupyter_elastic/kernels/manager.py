@@ -186,7 +186,7 @@ class ElasticMappingMixin(AdoptionMixin):
             await self.elastic_started(kernel_id)
         except ElasticError:
             self._unregister(kernel_id)
-            await self.elastic.launcher.stop(kernel_id)
+            await self.elastic.launcher.running.stop(kernel_id)
             raise
 
     async def elastic_started(self, kernel_id: str) -> None:

@@ -114,7 +114,7 @@ async def _settle(service: ElasticService, kernel: Kernel) -> None:
     actual: Resources | None = None
     failure: ElasticError | None = None
     try:
-        pod = launcher.pod_of(kernel.kernel_id)
+        pod = launcher.records.pod_of(kernel.kernel_id)
         # Asking for the size that is set changes nothing, and tells whether it is in force.
         actual = (await service.cluster.resize_pod(pod, pod.resources)).resources
     except (Conflict, Gone, NotRunning):
@@ -124,11 +124,11 @@ async def _settle(service: ElasticService, kernel: Kernel) -> None:
             raise
         failure = error
         with contextlib.suppress(ElasticError):  # its pod ended
-            actual = launcher.pod_of(kernel.kernel_id).resources
+            actual = launcher.records.pod_of(kernel.kernel_id).resources
 
     def change(now: Kernel) -> Kernel:
         if now.resize != kernel.resize or now.pod != kernel.pod:
             return now
         return outcome(now, actual, failure, launcher.clock())
 
-    await launcher.update(kernel.kernel_id, change)
+    await launcher.records.update(kernel.kernel_id, change)

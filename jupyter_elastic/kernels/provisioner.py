@@ -108,7 +108,7 @@ class ElasticProvisioner(KernelProvisionerBase):
                 lone_thread().keep(self.kernel_id, service)
             kernel = await service.record_lone(self.kernel_id, self.template, kwargs.get("elastic"))
         else:
-            kernel = service.launcher.kernel(self.kernel_id)
+            kernel = service.launcher.records.kernel(self.kernel_id)
         template = service.template(kernel.template)
         try:
             patience = getattr(self.parent, "elastic_patience", None)
@@ -137,7 +137,7 @@ class ElasticProvisioner(KernelProvisionerBase):
         cwd: str | None,
         resources: Resources | None,
     ) -> dict[str, Any]:
-        kernel = service.launcher.kernel(self.kernel_id)
+        kernel = service.launcher.records.kernel(self.kernel_id)
         args = StartArgs(
             **self._identity(service),
             env=environment(env),
@@ -151,10 +151,10 @@ class ElasticProvisioner(KernelProvisionerBase):
         self, service: ElasticService, env: dict[str, str], cwd: str
     ) -> dict[str, Any] | None:
         try:
-            return await service.launcher.restart(self.kernel_id, grace=0, env=env, cwd=cwd)
+            return await service.launcher.running.restart(self.kernel_id, grace=0, env=env, cwd=cwd)
         except (Gone, NotRunning, UnknownKernel):
             # The pod went with the kernel; begin anew under the same id.
-            await service.launcher.stop(self.kernel_id)
+            await service.launcher.running.stop(self.kernel_id)
             return None
 
     def _identity(self, service: ElasticService) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class ElasticProvisioner(KernelProvisionerBase):
         return await self._poll_lone(service)
 
     async def _poll_lone(self, service: ElasticService) -> int | None:
-        kernel = service.launcher.kernel(self.kernel_id)
+        kernel = service.launcher.records.kernel(self.kernel_id)
         pod = service.cluster.pods().get(kernel.pod or "")
         if pod is None or pod.phase is PodPhase.GONE:
             self._exit = 1
@@ -224,7 +224,7 @@ class ElasticProvisioner(KernelProvisionerBase):
                 await service.fail(self.kernel_id, pod.reason, pod.message)
             return 1
         try:
-            agent = await service.launcher.agent_of(self.kernel_id)
+            agent = await service.launcher.running.agent_of(self.kernel_id)
             status = await agent.call("status", timeout=5)
         except ElasticError as error:
             self.log.debug("The agent of kernel %s did not answer: %s", self.kernel_id, error)
@@ -258,7 +258,7 @@ class ElasticProvisioner(KernelProvisionerBase):
 
     async def _signal(self, service: ElasticService, signum: int) -> None:
         try:
-            agent = await service.launcher.agent_of(self.kernel_id)
+            agent = await service.launcher.running.agent_of(self.kernel_id)
             await agent.call("signal", signum=int(signum))
         except (Gone, UnknownKernel, NotRunning):
             self.log.debug("Kernel %s is gone; no signal sent.", self.kernel_id)
@@ -281,7 +281,7 @@ class ElasticProvisioner(KernelProvisionerBase):
 
     async def _end(self, service: ElasticService) -> None:
         try:
-            await service.launcher.stop(self.kernel_id)
+            await service.launcher.running.stop(self.kernel_id)
             if self._lone:
                 lone_thread().let_go(self.kernel_id)
         except Conflict as error:

@@ -335,7 +335,7 @@ class ElasticService:
             Nothing was changed.
         """
         await self.launcher.confirmed(kernel_id)
-        kernel = self.launcher.kernel(kernel_id)
+        kernel = self.launcher.records.kernel(kernel_id)
         if wish:
             offered = self.template(kernel.template)
             resources = resolve_wish(offered, wish, kernel.resources)
@@ -349,9 +349,9 @@ class ElasticService:
                     field="gpu",
                 )
             else:
-                kernel = await self.launcher.resize(kernel_id, resources)
+                kernel = await self.launcher.running.resize(kernel_id, resources)
         if name is not None:
-            kernel = await self.launcher.update(kernel_id, lambda k: replace(k, name=name))
+            kernel = await self.launcher.records.update(kernel_id, lambda k: replace(k, name=name))
         return kernel
 
     async def _replace_pod(
@@ -369,14 +369,14 @@ class ElasticService:
             await self.launcher.relaunch(
                 kernel, template, self.takeover.args(), resources=resources
             )
-        return self.launcher.kernel(kernel_id)
+        return self.launcher.records.kernel(kernel_id)
 
     async def stop_kernel(self, kernel_id: str) -> None:
         """End a kernel or cancel its start. Idempotent."""
         if self.host is not None and self.host.is_attached(kernel_id):
             await self.host.stop_elastic(kernel_id)
         else:
-            await self.launcher.stop(kernel_id, grace=STOP_GRACE)
+            await self.launcher.running.stop(kernel_id, grace=STOP_GRACE)
 
     async def fail(self, kernel_id: str, reason: str, message: str, *, pod: str = "") -> None:
         """Record that a kernel is Failed, once; no error when it was deleted meanwhile.
@@ -390,11 +390,11 @@ class ElasticService:
             return replace(kernel, phase=KernelPhase.FAILED, reason=reason, message=message)
 
         with contextlib.suppress(Conflict, StartCancelled):
-            await self.launcher.update(kernel_id, failed)
+            await self.launcher.records.update(kernel_id, failed)
 
     async def usage(self, kernel_id: str) -> dict[str, Any]:
         """The ``Usage`` schema of the OpenAPI document."""
-        agent = await self.launcher.agent_of(kernel_id)
+        agent = await self.launcher.running.agent_of(kernel_id)
         reading = await agent.call("usage", timeout=5)
         now, seconds = float(reading["time"]), float(reading["cpu_seconds"])
         before = self._readings.get(kernel_id)
@@ -412,7 +412,7 @@ class ElasticService:
 
     async def keepalive(self, kernel_id: str) -> None:
         """Restart the kernel's idle clock."""
-        agent = await self.launcher.agent_of(kernel_id)
+        agent = await self.launcher.running.agent_of(kernel_id)
         await agent.call("keepalive", timeout=5)
 
     def activity(self, kernel_id: str) -> tuple[str, float | None, bool]:

@@ -209,7 +209,7 @@ class ElasticSessionMixin:
             if before is not None:
                 await asyncio.wait([before])
             try:
-                await service.launcher.update(kernel_id, change)
+                await service.launcher.records.update(kernel_id, change)
             except ElasticError as error:
                 self.log.debug("Session of kernel %s not recorded: %s", kernel_id, error)
 

@@ -161,9 +161,9 @@ class Takeover:
             try:
                 offered = self._offered(kernel, wish)
             except ElasticError as error:
-                await self._launcher.refuse_resize(kernel_id, error, unwanted=wish)
+                await self._launcher.running.refuse_resize(kernel_id, error, unwanted=wish)
                 return
-            await self._launcher.resize(kernel_id, offered, written=True)
+            await self._launcher.running.resize(kernel_id, offered, written=True)
         except ElasticError as error:
             self._log.info("Kernel %s does not get %s: %s", kernel_id, wish, error)
             now = self._cluster.kernels().get(kernel_id)

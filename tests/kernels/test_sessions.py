@@ -46,7 +46,8 @@ class Sessions(ElasticSessionMixin, Stored):
 
     def __init__(self, records: SlowFirst) -> None:
         known = {records.kernel.kernel_id: records.kernel}
-        service = SimpleNamespace(cluster=SimpleNamespace(kernels=lambda: known), launcher=records)
+        launcher = SimpleNamespace(records=records)
+        service = SimpleNamespace(cluster=SimpleNamespace(kernels=lambda: known), launcher=launcher)
         self.parent = SimpleNamespace(elastic_service=service)
 
 

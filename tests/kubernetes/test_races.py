@@ -138,7 +138,9 @@ def test_twenty_servers_claim_ten_warm_pods_at_one_moment(desk: Desk) -> None:
         await until(
             lambda: keeper.warm() == PODS - how["warm"], "what nobody claimed is warm still"
         )
-        await asyncio.gather(*(one.launcher.stop(k) for one, k in zip(crowd, ids, strict=True)))
+        await asyncio.gather(
+            *(one.launcher.running.stop(k) for one, k in zip(crowd, ids, strict=True))
+        )
         await settled(lambda: not stage.live() and not stage.records(), "all ends with its kernel")
 
     async def scenario() -> None:
@@ -210,7 +212,7 @@ def test_starters_of_one_kernel_one_of_them_the_controller(
             assert "Taken over" in str(stage.records()), "the controller had its part in it"
         finally:
             await overtaking.stop()
-            await asyncio.gather(*(keeper.launcher.stop(k) for k in stage.records()))
+            await asyncio.gather(*(keeper.launcher.running.stop(k) for k in stage.records()))
             await asyncio.gather(*(who.close() for who in crowd))
 
     asyncio.run(scenario())

@@ -60,8 +60,8 @@ def test_kernels_start_cold_and_move_to_another_size(world: KubernetesWorld) -> 
         await launcher.confirmed(kernel.kernel_id)
 
         with pytest.raises(ResizeUnsupported):
-            await launcher.resize(kernel.kernel_id, bigger)
-        now = launcher.kernel(kernel.kernel_id)
+            await launcher.running.resize(kernel.kernel_id, bigger)
+        now = launcher.records.kernel(kernel.kernel_id)
         assert (now.phase, now.pod) == (KernelPhase.RUNNING, launched.pod.name), "it lives on"
 
         moved = await launcher.relaunch(now, template, args, resources=bigger)

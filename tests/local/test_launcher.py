@@ -237,9 +237,9 @@ def test_a_resize_that_another_has_overtaken_leaves_the_later_one_alone(
         kernel = await launcher.record(overtaken.kernel())
         await launcher.launch(kernel, overtaken.template(), args())
         with pytest.raises(Superseded):
-            await launcher.resize(kernel.kernel_id, kernel.resources)
+            await launcher.running.resize(kernel.kernel_id, kernel.resources)
         assert overtaken.asked == 1, "sent again, it would undo the later one"
-        assert launcher.kernel(kernel.kernel_id).resize == later
+        assert launcher.records.kernel(kernel.kernel_id).resize == later
 
     overtaken.run(story)
 
@@ -252,12 +252,14 @@ def test_more_memory_ends_the_notice_of_having_run_out_of_it(world: LocalWorld) 
         ).kernel
         told = replace(kernel, reason="OutOfMemory", message="It needed more.")
         await cluster.update_kernel(
-            replace(told, version=launcher.kernel(kernel.kernel_id).version)
+            replace(told, version=launcher.records.kernel(kernel.kernel_id).version)
         )
         size = kernel.resources
-        same = await launcher.resize(kernel.kernel_id, replace(size, cpu=size.cpu + 100))
+        same = await launcher.running.resize(kernel.kernel_id, replace(size, cpu=size.cpu + 100))
         assert (same.reason, same.message) == ("OutOfMemory", "It needed more.")
-        more = await launcher.resize(kernel.kernel_id, replace(size, memory=2 * size.memory))
+        more = await launcher.running.resize(
+            kernel.kernel_id, replace(size, memory=2 * size.memory)
+        )
         assert (more.reason, more.message) == ("", "")
 
     world.run(story)

@@ -66,7 +66,7 @@ class Starts:
         await until(lambda: all(self.waits(name) for name in names))
 
     async def end(self, name: str) -> None:
-        await self.launcher.stop(self.kernels[name].kernel_id)
+        await self.launcher.running.stop(self.kernels[name].kernel_id)
 
     async def next(self) -> str:
         """The name of the one start that succeeds next."""
@@ -221,7 +221,7 @@ def test_one_that_is_stopped_waits_no_more(world: LocalWorld) -> None:
                 await starts.tasks.pop("ada 2")
             assert starts.kernels["ada 2"].kernel_id not in cluster.kernels()
             # ... or it is stopped through another.
-            await launcher(other).stop(starts.kernels["ada 3"].kernel_id)
+            await launcher(other).running.stop(starts.kernels["ada 3"].kernel_id)
             with pytest.raises(StartCancelled):
                 await asyncio.wait_for(starts.tasks.pop("ada 3"), 60)
             assert list(cluster.kernels()) == [starts.kernels["ada 1"].kernel_id]
