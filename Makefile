@@ -26,6 +26,8 @@ REPORTS := build/reports
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Tests must not see the developer's own Jupyter and IPython configuration.
 PYTEST := env -u JUPYTER_CONFIG_DIR -u JUPYTER_DATA_DIR -u IPYTHONDIR
+# Runs beside each other keep apart what failed last.
+PYTEST_OPTIONS = --junitxml=$(REPORTS)/$@.xml -o cache_dir=build/pytest-$@
 
 # Most tests wait for most of their time, so two lanes of them run at once; browsers run alone.
 PHASES := frontend lint layers test-wheel test-kubernetes+test-unit,test-lowest test-ui
@@ -86,18 +88,19 @@ format: $(VENV)/.dev node_modules/.installed ## Let ruff and prettier rewrite wh
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev $(LABEXT) | $(REPORTS) ## Python tests, newest versions (TESTS="tests/agent -k oom")
-	$(PYTEST) $(BIN)/python -m pytest --junitxml=$(REPORTS)/test-unit.xml \
+	$(PYTEST) $(BIN)/python -m pytest $(PYTEST_OPTIONS) \
 	  $(if $(TESTS),$(TESTS),--ignore=tests/kubernetes)
 
 .PHONY: test-kubernetes
 test-kubernetes: $(VENV)/.dev $(LABEXT) | $(REPORTS) ## Those on a real Kubernetes, which they start (as root)
-	$(PYTEST) $(BIN)/python -m pytest --junitxml=$(REPORTS)/test-kubernetes.xml \
+	$(PYTEST) $(BIN)/python -m pytest $(PYTEST_OPTIONS) \
 	  $(if $(TESTS),$(TESTS),tests/kubernetes)
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed $(LABEXT) | $(REPORTS) ## The same with the lowest versions that pyproject.toml allows
 	@$(LOWEST)/bin/python --version
-	$(PYTEST) $(LOWEST)/bin/python -m pytest -m "not newest and not kubernetes and not fault" --junitxml=$(REPORTS)/test-lowest.xml $(TESTS)
+	$(PYTEST) $(LOWEST)/bin/python -m pytest $(PYTEST_OPTIONS) \
+	  -m "not newest and not kubernetes and not fault" $(TESTS)
 
 .PHONY: test-wheel
 test-wheel: dist ## Install wheel and sdist where there is no Node.js, and use them

@@ -8,6 +8,10 @@ from the reports that the test runners write (JUnit XML of pytest and Playwright
 a phase without a test runner counts as one check. The last line is ``total: N passed, N failed,
 N skipped``.
 
+Where no more than two tests of a whole run failed, and nothing else did, these are run once more,
+alone. What passes then is not hidden: it is listed before the total as a test that fails at times,
+which is a bug to be mended. What fails again has failed.
+
 usage: phases.py --make MAKE --reports DIRECTORY TARGET[,TARGET...][+TARGET...]...
 """
 
@@ -24,6 +28,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
+
+FEW = 2
+"""Failed tests of a whole run that are run once more; when there are more, it is no accident."""
 
 
 class Counts(NamedTuple):
@@ -55,6 +62,20 @@ def read_junit(path: Path) -> Counts:
         for keys in (("tests",), ("failures", "errors"), ("skipped",))
     )
     return Counts(max(total - bad - skipped, 0), bad, skipped)
+
+
+def read_failed(path: Path) -> list[str]:
+    """The tests of a JUnit file that failed; none where anything but a test's body did.
+
+    What a run leaves behind is such an error: running a test again would hide it.
+    """
+    if not path.exists():
+        return []
+    cases = list(ElementTree.parse(path).getroot().iter("testcase"))
+    if any(case.find("error") is not None for case in cases):
+        return []
+    failed = [case for case in cases if case.find("failure") is not None]
+    return [f"{case.get('classname')}: {case.get('name')}" for case in failed]
 
 
 def read_jest(path: Path) -> Counts:
@@ -117,6 +138,29 @@ def run_lanes(make: list[str], reports: Path, lanes: list[str]) -> list[Phase]:
         return [phase for lane in running for phase in lane.result()]
 
 
+def run_again(make: list[str], reports: Path, done: list[Phase]) -> tuple[list[Phase], list[str]]:
+    """Run once more what failed, if it is little; the phases as they are then, and what passed."""
+    failed = {
+        phase.name: read_failed(reports / f"{phase.name}.xml") for phase in done if not phase.ok
+    }
+    if not all(failed.values()) or not 0 < sum(map(len, failed.values())) <= FEW:
+        return done, []
+    phases, mended = [], []
+    for phase in done:
+        names = failed.get(phase.name, [])
+        if names:
+            say(f"\n{phase.name} once more, only what failed: {'; '.join(names)}")
+            again = run_phase([*make, "TESTS=--last-failed"], reports, phase.name)
+            seconds = phase.seconds + again.seconds
+            if again.ok and again.counts.passed == len(names):
+                counts = phase.counts._replace(passed=phase.counts.passed + len(names), failed=0)
+                phase = phase._replace(ok=True, counts=counts)
+                mended += [f"{phase.name}: {name}" for name in names]
+            phase = phase._replace(seconds=seconds)
+        phases.append(phase)
+    return phases, mended
+
+
 def say(text: str) -> None:
     """Print it in one piece, whoever else prints."""
     with _saying:
@@ -140,10 +184,13 @@ def main() -> int:
         for lanes in options.targets
         for phase in run_lanes(make, options.reports, lanes.split("+"))
     ]
+    done, mended = run_again(make, options.reports, done)
     print("\n=== summary")
     for phase in done:
         state = f"{'ok' if phase.ok else 'FAILED':6} {phase.seconds:5.0f} s"
         print(f"{phase.name:15} {state}  {phase.counts}  {phase.note}".rstrip())
+    for name in mended:
+        print(f"FAILS AT TIMES, passed when run again: {name}")
     counts = [phase.counts for phase in done]
     total = Counts(*(sum(each[field] for each in counts) for field in range(3)))
     print(f"total: {total}")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PHASES = Path(__file__).parents[2] / "scripts" / "phases.py"
 
 JUNIT = """<testsuites><testsuite name="a" tests="5" failures="1" errors="1" skipped="1"/>
@@ -93,3 +95,63 @@ def test_lanes_run_at_once_and_each_phase_is_told_in_one_piece(tmp_path: Path) -
     assert "alone" in lines
     assert [line.split()[0] for line in lines[-5:-1]] == ["left", "bad", "right", "last"]
     assert lines[-1] == "total: 3 passed, 1 failed, 0 skipped"
+
+
+def a_report(*outcomes: str) -> str:
+    """A JUnit report of tests that end so, in one line."""
+    cases = "".join(
+        f'<testcase classname="a" name="t{number}">{f"<{outcome}/>" if outcome else ""}</testcase>'
+        for number, outcome in enumerate(outcomes)
+    )
+    counts = f'tests="{len(outcomes)}" failures="{outcomes.count("failure")}"'
+    return f'<testsuite {counts} errors="{outcomes.count("error")}" skipped="0">{cases}</testsuite>'
+
+
+def a_phase(name: str, first: str, then: str, *, status: int = 0) -> str:
+    """One that fails with the report ``first``, and once more with ``then`` and ``status``."""
+    return (
+        f"{name}:\n"
+        f"\t@if [ -z '$(TESTS)' ]; then echo '{first}' > reports/{name}.xml; exit 1; fi; "
+        f"echo tried again: $(TESTS); echo '{then}' > reports/{name}.xml; exit {status}\n"
+    )
+
+
+def test_what_passes_only_when_run_again_is_told(tmp_path: Path) -> None:
+    makefile = a_phase("racy", a_report("", "failure"), a_report("")) + "good:\n\t@true\n"
+    status, lines = run_phases(tmp_path, makefile, "racy+good")
+    assert status == 0
+    assert "tried again: --last-failed" in lines
+    assert lines[-2:] == [
+        "FAILS AT TIMES, passed when run again: racy: a: t1",
+        "total: 3 passed, 0 failed, 0 skipped",
+    ]
+
+
+def test_what_fails_again_has_failed(tmp_path: Path) -> None:
+    makefile = a_phase("bad", a_report("", "failure"), a_report("failure"), status=1)
+    status, lines = run_phases(tmp_path, makefile, "bad")
+    assert status == 1
+    assert "tried again: --last-failed" in lines
+    assert lines[-1] == "total: 1 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        a_report("failure", "failure", "failure"),  # no accident
+        a_report("", "error"),  # what a run leaves behind is told so
+        a_report("failure", "error"),
+        a_report(""),  # a runner that fails beside its tests
+    ],
+)
+def test_much_or_something_else_is_not_run_again(tmp_path: Path, first: str) -> None:
+    status, lines = run_phases(tmp_path, a_phase("bad", first, a_report("")), "bad")
+    assert status == 1
+    assert not any("again" in line for line in lines)
+
+
+def test_nothing_is_run_again_beside_something_that_failed_otherwise(tmp_path: Path) -> None:
+    makefile = a_phase("racy", a_report("failure"), a_report("")) + "lint:\n\t@false\n"
+    status, lines = run_phases(tmp_path, makefile, "racy", "lint")
+    assert status == 1
+    assert not any("again" in line for line in lines)
