@@ -5,7 +5,7 @@ for their agents; everything else is real: API server, scheduler, three ``jupyte
 controller``, and three servers' launchers, each in a process of its own.
 
 1. Fill: so many kernels are started (cold), and run idle from then on.
-2. The controllers fill the pool.
+2. Pool: the controllers fill the pool.
 3. Rest: for a minute nothing is asked for. What the API server counted meanwhile, what the
    processes used.
 4. Burst: as many starts as there are warm pods, at 75/s.
@@ -13,13 +13,14 @@ controller``, and three servers' launchers, each in a process of its own.
    killed (and started anew).
 6. Hand-over: the leader is killed, and then stopped, when pods of the pool have just been deleted:
    seconds until the first new pod.
-
 7. Outage: the API server is down for a minute in the middle of a burst. How starts end that were
    asked for meanwhile, and when the pool is full again.
+8. Check: each kernel must have exactly one pod, and each pod at most one kernel.
 
 All the while a second template wants as many pods, and no node takes them: how many there are.
 
-At the end each kernel must have exactly one pod, and each pod at most one kernel.
+Each phase prints its figures when it is done, and ``--out`` has them from then on. One that fails
+says so, and the next ones follow, with new processes for those that are gone; then the status is 1.
 """
 
 from __future__ import annotations
@@ -27,282 +28,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
-import json
-import logging
-import os
 import re
-import resource
 import signal
-import subprocess
 import sys
 import time
-import uuid
+import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jupyter_elastic.errors import ElasticError
-from jupyter_elastic.model import Kernel, PodPhase
-from jupyter_elastic.resources import MIB, Resources
-from tests.kubernetes.contestants import Contestant, Hand, contestant
 from tests.kubernetes.desk import Desk
+from tests.testcluster.api import until
 from tests.testcluster.nodes import FAKE_SELECTOR, TOLERATION
 
 from .kubernetes import Place
-from .stats import figures, table, write
+from .processes import Controllers, cpu, rss
+from .seats import NAME, Child, seats, serve
+from .stats import figures, save, table, write
 
-NAME, BROKEN = "crowd", "broken"
-SIZE = Resources(cpu=100, memory=64 * MIB)
+BROKEN = "broken"
 SERVERS = CONTROLLERS = 3
 OWN = ("kernels", "kernelpools", "kerneltemplates", "pods", "secrets", "configmaps")
 """Resources that servers and controllers ask for; nobody else asks for these of idle kernels."""
-HOLDER = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
-
-
-# -- a server's process ----------------------------------------------------------------------------
-
-
-class Seat:
-    """What a server's process does, told by lines of JSON."""
-
-    def __init__(self, who: Contestant) -> None:
-        self.who = who
-        self.times: dict[str, dict[str, float]] = {}
-        self.longest = 0.0
-        self.collecting = 0.0
-
-    def watch(self) -> None:
-        """Note the longest time that one callback keeps the loop, in CPU seconds.
-
-        Also of one collection of garbage, which is part of whatever callback it comes in.
-        """
-        handles: Any = asyncio.Handle
-        run = handles._run
-
-        def timed(handle: asyncio.Handle) -> None:
-            begun = time.thread_time()
-            run(handle)
-            self.longest = max(self.longest, time.thread_time() - begun)
-
-        begun = 0.0
-
-        def collected(phase: str, _: dict[str, int]) -> None:
-            nonlocal begun
-            if phase == "start":
-                begun = time.thread_time()
-            else:
-                self.collecting = max(self.collecting, time.thread_time() - begun)
-
-        handles._run = timed
-        gc.callbacks.append(collected)
-
-    async def start(self, number: int) -> dict[str, Any]:
-        """Start a kernel; how that went, in seconds."""
-        [template] = [one for name, one in self._offered().items() if name == NAME]
-        kernel = Kernel(
-            kernel_id=str(uuid.uuid4()),
-            owner=f"user-{number % 500}",
-            template=NAME,
-            created=time.time(),
-            resources=SIZE,
-        )
-        begun = time.perf_counter()
-        try:
-            launched = await self.who.start(kernel, template)
-        except ElasticError as error:
-            return {"id": kernel.kernel_id, "how": error.reason, "all": time.perf_counter() - begun}
-        parts = self.times.pop(kernel.kernel_id)
-        return {
-            "id": kernel.kernel_id,
-            "how": launched.kernel.start,
-            "claim": parts["claimed"] - parts["begun"],
-            "all": time.perf_counter() - begun,
-        }
-
-    def _offered(self) -> Any:
-        offered = self.who.cluster.offered()
-        assert offered is not None
-        return offered[0]
-
-    async def many(self, count: int, rate: float, at_once: int) -> list[dict[str, Any]]:
-        """Start kernels at a rate (0: as fast as ``at_once`` at a time will)."""
-        gate = asyncio.Semaphore(at_once)
-
-        async def one(number: int) -> dict[str, Any]:
-            async with gate:
-                return await self.start(number)
-
-        begun, tasks = time.perf_counter(), []
-        for number in range(count):
-            if rate:
-                await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
-            tasks.append(asyncio.ensure_future(one(number)))
-        return list(await asyncio.gather(*tasks))
-
-    def figures(self) -> dict[str, float]:
-        """Memory in MiB, CPU seconds so far, longest callback since the last look, what is seen."""
-        longest, self.longest = self.longest, 0.0
-        collecting, self.collecting = self.collecting, 0.0
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        pods = self.who.cluster.pods().values()
-        return {
-            "memory": rss(os.getpid()),
-            "cpu": used.ru_utime + used.ru_stime,
-            "longest": longest,
-            "collecting": collecting,
-            "warm": sum(pod.phase is PodPhase.WARM for pod in pods),
-            "pods": len(pods),
-            "kernels": len(self.who.cluster.kernels()),
-        }
-
-
-async def serve(namespace: str, kubeconfig: Path) -> None:
-    """Be a server until standard input ends."""
-    logging.getLogger("jupyter_elastic").setLevel(logging.ERROR)  # an outage is told by figures
-    hands: dict[str, Hand] = {}
-    who = await contestant(namespace, kubeconfig, hands)
-    seat = Seat(who)
-
-    class Note(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            kernel_id, part = record.getMessage().split()
-            seat.times.setdefault(kernel_id, {})[part] = record.created
-
-    timing = logging.getLogger("jupyter_elastic.timing")
-    timing.setLevel(logging.DEBUG)
-    timing.addHandler(Note())
-    loop = asyncio.get_running_loop()
-    seat.watch()
-    print(json.dumps("ready"), flush=True)
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        ask = json.loads(line)
-        answer = await seat.many(**ask) if ask else seat.figures()
-        print(json.dumps(answer), flush=True)
-    await who.close()
-
-
-def rss(pid: int) -> float:
-    """Resident memory of a process, MiB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-# -- what is measured ------------------------------------------------------------------------------
-
-
-class Child:
-    """A server's process, asked and answering in lines."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def heard(self) -> Any:
-        """Its next line."""
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("a server's process ended")
-        return json.loads(line)
-
-    async def ask(self, **what: Any) -> Any:
-        """Have it do something (nothing: give its figures)."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what).encode() + b"\n")
-        return await self.heard()
-
-
-class Controllers:
-    """The replicas of ``jupyter elastic controller``."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.config = desk.home / "controller.py"
-        self.config.write_text(desk.config(access="direct"))
-        self.all: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        """One more."""
-        command = [sys.executable, "-m", "benchmarks.pretend", "controller"]
-        command += ["--config", str(self.config)]
-        log = (self.desk.home / f"controller-{len(self.all)}.log").open("wb")
-        with log:
-            self.all.append(subprocess.Popen(command, stdout=log, stderr=log))
-
-    def alive(self) -> list[subprocess.Popen[bytes]]:
-        """Those that run."""
-        return [one for one in self.all if one.poll() is None]
-
-    def leader(self) -> subprocess.Popen[bytes] | None:
-        """The one that holds the lease."""
-        leases = self.desk.kube.admin.get(HOLDER.format(self.desk.namespace))["items"]
-        holders = [one["spec"].get("holderIdentity", "") for one in leases]
-        for one in self.alive():
-            if any(f"-{one.pid}-" in holder for holder in holders):
-                return one
-        return None
-
-    async def end_leader(self, how: signal.Signals) -> subprocess.Popen[bytes]:
-        """Tell it to end, or make it; which one it was."""
-        leader = None
-        while leader is None:
-            leader = await asyncio.to_thread(self.leader)
-            await asyncio.sleep(0.1)
-        leader.send_signal(how)
-        return leader
-
-    async def replace(self, leader: subprocess.Popen[bytes]) -> None:
-        """Have another one in the place of one that ends."""
-        await asyncio.to_thread(leader.wait, 30)
-        self.start()
-
-    def close(self) -> None:
-        """End all."""
-        for one in self.alive():
-            one.terminate()
-        for one in self.all:
-            try:
-                one.wait(20)
-            except subprocess.TimeoutExpired:
-                one.kill()
-                one.wait()
-
-
-@contextlib.asynccontextmanager
-async def children(desk: Desk) -> AsyncIterator[list[Child]]:
-    """The servers."""
-    found = []
-    command = [sys.executable, "-m", "benchmarks.crowd", "--server"]
-    command += [desk.namespace, str(desk.kubeconfig)]
-    try:
-        for _ in range(SERVERS):
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=2**26,
-            )
-            found.append(Child(process))
-        for one in found:
-            await one.heard()
-        yield found
-    finally:
-        for one in found:
-            assert one.process.stdin is not None
-            one.process.stdin.close()
-        for one in found:
-            try:
-                await asyncio.wait_for(one.process.wait(), 30)
-            except asyncio.TimeoutError:
-                one.process.kill()
-                await one.process.wait()
+AT_ONCE = 500
+"""Kernels of one step of the first phase, after which it says how far it is."""
 
 
 def counted(desk: Desk) -> Counter[tuple[str, str]]:
@@ -317,15 +67,48 @@ def counted(desk: Desk) -> Counter[tuple[str, str]]:
     return found
 
 
+def say(text: str) -> None:
+    """What goes on, with the time, at once also where the output is a file."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
 class Run:
     """One measurement of everything."""
 
-    def __init__(self, desk: Desk, servers: list[Child], results: dict[str, Any]) -> None:
+    def __init__(
+        self, desk: Desk, servers: list[Child], results: dict[str, Any], keep: Callable[[], None]
+    ) -> None:
         self.desk = desk
         self.servers = servers
         self.controllers = Controllers(desk)
         self.results = results
+        self.keep = keep
         self.started: list[dict[str, Any]] = []
+
+    async def phase(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do one phase; whatever it ends with, its figures are kept and the next one may follow."""
+        say(f"{name} begins")
+        begun = time.monotonic()
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - what was measured before must not be lost
+            traceback.print_exc()
+            self.results.setdefault("failed", {})[name] = f"{type(error).__name__}: {error}"
+            say(f"{name} FAILED after {time.monotonic() - begun:.0f} s: {error}")
+            await self.mend()
+        else:
+            say(f"{name} took {time.monotonic() - begun:.0f} s")
+        self.keep()
+
+    async def mend(self) -> None:
+        """Have as many servers and controllers as before."""
+        for index, one in enumerate(self.servers):
+            if not one.is_alive:
+                self.servers[index] = await Child.start(self.desk)
+                say(f"there is another server {index}")
+        while self.controllers.all and len(self.controllers.alive()) < CONTROLLERS:
+            self.controllers.start()
+            say("there is another controller")
 
     async def starts(self, count: int, rate: float, at_once: int) -> list[dict[str, Any]]:
         """Starts, divided among the servers."""
@@ -334,8 +117,12 @@ class Run:
             one.ask(count=share, rate=rate / SERVERS, at_once=at_once)
             for one, share in zip(self.servers, shares, strict=True)
         )
-        done = [one for part in await asyncio.gather(*asked) for one in part]
+        parts = await asyncio.gather(*asked, return_exceptions=True)
+        done = [one for part in parts if isinstance(part, list) for one in part]
         self.started += done
+        for part in parts:
+            if isinstance(part, BaseException):
+                raise part
         return done
 
     async def figures(self) -> list[dict[str, float]]:
@@ -344,19 +131,33 @@ class Run:
 
     async def warm(self, count: int) -> float:
         """Wait until every server sees so many warm pods; seconds that took."""
-        begun = time.monotonic()
-        while any(one["warm"] < count for one in await self.figures()):
-            if time.monotonic() - begun > 600:
-                raise RuntimeError(f"there are no {count} warm pods after ten minutes")
+        begun = told = time.monotonic()
+        while True:
+            seen = [one["warm"] for one in await self.figures()]
+            now = time.monotonic()
+            if min(seen) >= count:
+                return now - begun
+            if now - begun > 600:
+                raise RuntimeError(f"warm pods after ten minutes: {seen}, and not {count}")
+            if now - told > 10:
+                told = now
+                say(f"  warm pods, as the servers see them: {seen}")
             await asyncio.sleep(0.5)
-        return time.monotonic() - begun
+
+    async def settled(self) -> None:
+        """Wait for a full pool before something is measured."""
+        if self.controllers.all:
+            await self.warm(self.results["size"])
 
     async def fill(self, kernels: int) -> None:
         """Step 1."""
         begun = time.monotonic()
-        done = await self.starts(kernels, 0, 12)
+        how: Counter[str] = Counter()
+        for done in range(0, kernels, AT_ONCE):
+            part = await self.starts(min(AT_ONCE, kernels - done), 0, 12)
+            how.update(one["how"] for one in part)
+            say(f"  {how.total()} kernels after {time.monotonic() - begun:.0f} s; {dict(how)}")
         taken = time.monotonic() - begun
-        how = Counter(one["how"] for one in done)
         self.results["fill"] = {"kernels": kernels, "seconds": taken, "how": how}
         table("Fill", ["kernels", "s", "starts/s"], [[kernels, taken, kernels / taken]])
 
@@ -411,11 +212,40 @@ class Run:
             f"({own} in all); lease writes, the cluster's own included: {leases / passed:.2f}/s"
         )
 
+    def used(self) -> dict[str, float]:
+        """CPU seconds so far of all that takes part, by what it is."""
+        cluster = self.desk.kube.cluster
+        assert cluster is not None
+        pids = {f"server {index}": one.process.pid for index, one in enumerate(self.servers)}
+        pids |= {f"controller {one.pid}": one.pid for one in self.controllers.alive()}
+        found = {}
+        for name, pid in (pids | cluster.components()).items():
+            with contextlib.suppress(OSError):  # it has just ended
+                found[name] = cpu(pid)
+        return found
+
     async def burst(self, count: int, rate: float) -> None:
         """Step 4."""
+        await self.settled()
         await self.figures()
+        before, cost = await asyncio.to_thread(counted, self.desk), self.used()
+        begun = time.monotonic()
         done = await self.starts(count, rate, 1000)
+        passed, used = time.monotonic() - begun, self.used()
+        after = await asyncio.to_thread(counted, self.desk)
         self.told("burst", f"Burst: {count} starts at {rate:.0f}/s", done, await self.figures())
+        seconds = {name: used[name] - cost[name] for name in used if name in cost}
+        requests = {" ".join(key): (after[key] - before[key]) / count for key in after}
+        kept = self.results["burst"]
+        kept["seconds"], kept["cpu"] = passed, seconds
+        kept["requests_per_start"] = {k: v for k, v in requests.items() if v >= 0.01}
+        rows = sorted(seconds.items(), key=lambda row: -row[1])
+        table(
+            f"CPU seconds in the {passed:.1f} s of the burst", ["process", "s"], [*map(list, rows)]
+        )
+        rows = sorted(kept["requests_per_start"].items(), key=lambda row: -row[1])
+        title = "Requests in the burst, refill included, for each start"
+        table(title, ["resource, verb", "number"], [*map(list, rows)])
 
     async def sustained(self, rate: float, seconds: float) -> None:
         """Step 5."""
@@ -429,15 +259,18 @@ class Run:
                 kills += 1
                 self.results["kills"] = kills
 
+        await self.settled()
         await self.figures()
         killing = asyncio.ensure_future(trouble())
         try:
             done = await self.starts(int(rate * seconds), rate, 1000)
         finally:
             killing.cancel()
-            await asyncio.gather(killing, return_exceptions=True)
+            await asyncio.wait([killing])
         title = f"Sustained: {rate:.0f}/s for {seconds:.0f} s, a leader killed every 20 s"
         self.told("sustained", title, done, await self.figures())
+        if not killing.cancelled():
+            killing.result()  # why no more leaders were killed
 
     def told(
         self, key: str, title: str, done: list[dict[str, Any]], servers: list[dict[str, float]]
@@ -463,7 +296,7 @@ class Run:
 
     async def hand_over(self, how: signal.Signals) -> float:
         """Step 6: seconds from the end of the leader to the next pod."""
-        await self.warm(self.results["pool"]["pods"])
+        await self.settled()
         path = f"/api/v1/namespaces/{self.desk.namespace}/pods"
         waiting = f"!elastic.jupyter.org/kernel,elastic.jupyter.org/template={NAME}"
 
@@ -477,9 +310,9 @@ class Run:
         told = time.time()
         for name in sorted(there)[:3]:
             await asyncio.to_thread(self.desk.kube.admin.delete, f"{path}/{name}")
-        while True:
-            if await asyncio.to_thread(names) - there:
-                break
+        while not await asyncio.to_thread(names) - there:
+            if time.time() > told + 120:
+                raise RuntimeError("there is no new pod after two minutes")
             await asyncio.sleep(0.2)
         taken = time.time() - told
         await self.controllers.replace(leader)
@@ -496,9 +329,9 @@ class Run:
 
     async def outage(self, rate: float, seconds: float) -> None:
         """Step 7."""
-        pool, cluster = self.results["pool"]["pods"], self.desk.kube.cluster
+        cluster = self.desk.kube.cluster
         assert cluster is not None
-        await self.warm(pool)
+        await self.settled()
         burst = asyncio.ensure_future(self.starts(int(rate * (seconds + 20)), rate, 1000))
         await asyncio.sleep(5)
 
@@ -506,24 +339,31 @@ class Run:
             with cluster.without("apiserver"):
                 time.sleep(seconds)
 
-        await asyncio.to_thread(down)
-        back = time.monotonic()
-        how = Counter(one["how"] for one in await burst)
+        try:
+            await asyncio.to_thread(down)
+            back = time.monotonic()
+            say("  the API server is back")
+        finally:
+            done = await burst
+        how = Counter(one["how"] for one in done)
         over = time.monotonic() - back
-        await self.warm(pool)
-        full = time.monotonic() - back
-        self.results["outage"] = {"seconds": seconds, "how": how, "over": over, "full": full}
+        kept: dict[str, Any] = {"seconds": seconds, "how": how, "over": over}
+        self.results["outage"] = kept
+        say(f"  all starts have ended: {dict(how)}")
+        await self.settled()
+        full = kept["full"] = time.monotonic() - back
         table(
             f"The API server is down for {seconds:.0f} s, {rate:.0f} starts/s; {dict(how)}",
             ["after it is back", "s"],
             [["all starts have ended", over], ["the pool is full", full]],
         )
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Nothing doubled, nothing lost. Raises RuntimeError otherwise."""
+        seen = await asyncio.to_thread(self.desk.pods)
         pods = [
             one["metadata"]["labels"].get("elastic.jupyter.org/kernel")
-            for one in self.desk.pods()
+            for one in seen
             if not one["metadata"].get("deletionTimestamp")
         ]
         taken = Counter(one for one in pods if one)
@@ -532,8 +372,7 @@ class Run:
         lost = ids - taken.keys()
         self.results["doubled"], self.results["lost"] = len(doubled), len(lost)
         self.results["broken"] = sum(
-            one["metadata"]["labels"].get("elastic.jupyter.org/template") == BROKEN
-            for one in self.desk.pods()
+            one["metadata"]["labels"].get("elastic.jupyter.org/template") == BROKEN for one in seen
         )
         print(f"\nPods of the template that no node takes: {self.results['broken']}")
         print(f"Kernels with two pods: {len(doubled)}; without one: {len(lost)}, of {len(ids)}")
@@ -557,22 +396,32 @@ def place(nodes: int) -> Iterator[Desk]:
         )
         with desk.kube.fake_nodes(nodes):
             yield desk
+            say("removing all pods")
+            pods = f"/api/v1/namespaces/{desk.namespace}/pods"
+            desk.kube.admin.delete(f"{pods}?gracePeriodSeconds=0")
+            until("the pods gone", lambda: not desk.kube.admin.get(pods)["items"], 900)
 
 
-async def measure(arguments: argparse.Namespace, desk: Desk, results: dict[str, Any]) -> None:
-    """All steps."""
-    async with children(desk) as servers:
-        run = Run(desk, servers, results)
+async def measure(
+    arguments: argparse.Namespace, desk: Desk, results: dict[str, Any], keep: Callable[[], None]
+) -> None:
+    """All phases."""
+    async with seats(desk, SERVERS) as servers:
+        run = Run(desk, servers, results, keep)
         try:
-            await run.fill(arguments.kernels)
-            await run.pool(arguments.pool)
-            await run.rest(arguments.rest)
-            await run.burst(arguments.pool, 75)
-            await run.warm(arguments.pool)
-            await run.sustained(arguments.rate, arguments.sustained)
-            await run.handed()
-            await run.outage(arguments.rate, arguments.outage)
-            run.check()
+            phases: dict[str, Callable[[], Awaitable[None]]] = {
+                "fill": lambda: run.fill(arguments.kernels),
+                "pool": lambda: run.pool(arguments.pool),
+                "rest": lambda: run.rest(arguments.rest),
+                "burst": lambda: run.burst(arguments.pool, 75),
+                "sustained": lambda: run.sustained(arguments.rate, arguments.sustained),
+                "hand-over": run.handed,
+                "outage": lambda: run.outage(arguments.rate, arguments.outage),
+                "check": run.check,
+            }
+            for name, work in phases.items():
+                if name not in arguments.skip:
+                    await run.phase(name, work)
         finally:
             run.controllers.close()
 
@@ -588,16 +437,23 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5, help="sustained starts per second")
     parser.add_argument("--sustained", type=float, default=90, help="seconds")
     parser.add_argument("--outage", type=float, default=60, help="seconds")
-    parser.add_argument("--out", help="also write the JSON to this file")
+    parser.add_argument("--skip", nargs="*", default=(), help="phases that are left out")
+    parser.add_argument("--out", help="also write the JSON to this file, after each phase")
     parser.add_argument("--server", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.server:
         asyncio.run(serve(arguments.server[0], Path(arguments.server[1])))
         return
-    results: dict[str, Any] = {"kernels": arguments.kernels, "pool": arguments.pool}
+    results: dict[str, Any] = {"kernels": arguments.kernels, "size": arguments.pool}
+
+    def keep() -> None:
+        save("crowd", results, arguments.out)
+
     with place(2 + (arguments.kernels + 2 * arguments.pool) // 600) as desk:
-        asyncio.run(measure(arguments, desk, results))
-    write("crowd", results, arguments.out)
+        asyncio.run(measure(arguments, desk, results, keep))
+        write("crowd", results, arguments.out)
+    if "failed" in results:
+        sys.exit(f"failed: {results['failed']}")
 
 
 if __name__ == "__main__":

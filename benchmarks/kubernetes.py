@@ -71,8 +71,8 @@ class Place:
         self.offer(self._pool)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)  # should leaving fail as well, both are told
 
     def offer(self, pool: int) -> None:
         """Offer the template with a pool of this size."""

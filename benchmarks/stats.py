@@ -55,10 +55,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, results: dict[str, Any], to: str | None) -> None:
-    """Print the results as JSON, and write them to ``to`` if given."""
+def save(name: str, results: dict[str, Any], to: str | None) -> str:
+    """The results as JSON, which are written to ``to`` if given."""
     text = json.dumps({"benchmark": name, "machine": machine(), **results}, indent=2)
-    print("\n" + text)
     if to:
         Path(to).parent.mkdir(parents=True, exist_ok=True)
         Path(to).write_text(text + "\n")
+    return text
+
+
+def write(name: str, results: dict[str, Any], to: str | None) -> None:
+    """Print the results as JSON, and write them to ``to`` if given."""
+    print("\n" + save(name, results, to))

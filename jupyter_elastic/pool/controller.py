@@ -18,7 +18,7 @@ import logging
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 
 from .. import metrics
@@ -27,6 +27,8 @@ from ..errors import ElasticError
 from ..model import Capacity, Kernel, Pod, PodPhase, PoolRow, Template
 from ..waits import event_or_timeout
 from .actor import Actor, Pace
+from .courtesy import LOOK as LOOK_AT_STARTS
+from .courtesy import Courtesy, starting
 from .expectations import Expectations
 from .foresight import Foresight
 from .goals import Goal
@@ -106,6 +108,7 @@ class PoolController:
         """What the metrics call the pool, where a process keeps several."""
         self._rng = rng or random.Random()
         self._troubles = Troubles(self.pace.warming_grace, self._rng, self.log)
+        self._courtesy: defaultdict[str, Courtesy] = defaultdict(Courtesy)
         self._sizes: dict[str, int] = {}
         self._whys: dict[str, str] = {}
         self._synced = False
@@ -346,8 +349,12 @@ class PoolController:
         for name, want in wants.items():
             if ready[name] >= want.target:
                 self._troubles.is_met(name)
+        held = self._held(ready, now)
         actions = [*overdue, *plan(pods.values(), wants, self.clock())]
+        actions = [one for one in actions if isinstance(one, Delete) or one.template not in held]
         self._more_in = await self._actor.carry_out(actions)
+        if held:
+            self._more_in = min(LOOK_AT_STARTS, self._more_in or LOOK_AT_STARTS)
         if self.leading:
             await self._report(wants)
             if predicted and now >= self._kept + KEEP_PERIOD:
@@ -392,6 +399,15 @@ class PoolController:
             deletes.append(Delete(pod.name, "it was not warm in time"))
             del pods[pod.name]
         return deletes
+
+    def _held(self, ready: Mapping[str, int], now: float) -> set[str]:
+        """Templates of which none is made now, because of starts that have no pod yet."""
+        kernels, wall = self.cluster.kernels().values(), self.clock()
+        return {
+            name
+            for name, warm in ready.items()
+            if self._courtesy[name].holds(starting(kernels, name, wall), warm, now)
+        }
 
     def _want(self, template: Template, goal: Goal, pods: dict[str, Pod], now: float) -> Want:
         name = template.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import cast
 
 from msgspec.structs import replace
@@ -89,6 +90,40 @@ def test_a_burst_on_three_servers_gets_warm_pods() -> None:
     got = asyncio.run(claims([View(truth) for _ in range(3)], 20))
     names = [pod.name for pod in got if pod is not None]
     assert len(names) == len(set(names)) == 60
+
+
+def test_servers_that_have_met_keep_apart() -> None:
+    """One start after the other on each of three, none of which ever hears of the others'."""
+
+    async def work() -> int:
+        truth = warm(300)
+        views = [View(truth) for _ in range(3)]
+        servers = [Claims(cast("Cluster", view)) for view in views]
+        for n in range(60):
+            for at, server in enumerate(servers):
+                got = await server.claim(kernel(f"{at}-{n}"), TEMPLATE)
+                assert got is not None, "cold beside warm pods"
+        return sum(view.conflicts for view in views)
+
+    random.seed(1)
+    met = sum(asyncio.run(work()) for _ in range(5)) / 5
+    assert met < 180 / 4, met
+
+
+def test_a_pod_that_was_lost_is_not_tried_again_by_the_same_start() -> None:
+    """Also where the view goes on to show it as warm."""
+
+    class Stubborn(View):
+        async def refresh_one(self, kind: str, name: str) -> None:
+            await asyncio.sleep(0)
+
+    truth = warm(3)
+    view = Stubborn(truth)
+    truth |= {name: replace(truth[name], phase=PodPhase.CLAIMED) for name in ("pod-0", "pod-1")}
+    (got,) = asyncio.run(claims([view], 1))
+    assert got is not None
+    assert got.name == "pod-2"
+    assert view.conflicts <= 2
 
 
 def test_a_start_that_meets_nobody_takes_one_of_the_oldest() -> None:

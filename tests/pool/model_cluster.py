@@ -23,6 +23,7 @@ from jupyter_elastic.model import (
     Capacity,
     Enforcement,
     Kernel,
+    KernelPhase,
     Pod,
     PodPhase,
     PoolRow,
@@ -64,6 +65,8 @@ class World:
         """Pods that the quota allows."""
         self.shows_limit = True
         """Whether servers can see that, before they are refused."""
+        self.kernels: dict[str, Kernel] = {}
+        """Records of starts that have no pod yet."""
         self.clients: list[ModelCluster] = []
         self.leases: dict[str, _Lease] = {}
         self.violations: list[str] = []
@@ -112,6 +115,20 @@ class World:
                 return
             self._end(spare[0], "RoomNeeded", "The pod was deleted.")
         self._make(template, kernel_id=f"k-{next(self._names)}")
+
+    def ask(self, template: str, count: int) -> None:
+        """Users ask for kernels, and the cluster is behind: they have no pods yet."""
+        for _ in range(count):
+            name = f"k-{next(self._names)}"
+            self.kernels[name] = Kernel(
+                kernel_id=name,
+                owner="ann",
+                template=template,
+                resources=ONE,
+                created=self.now(),
+                deadline=self.now() + 120,
+                phase=KernelPhase.STARTING,
+            )
 
     def end_kernels(self, count: int) -> None:
         taken = [pod for pod in self.pods.values() if pod.kernel_id and _is_alive(pod)]
@@ -339,7 +356,7 @@ class ModelCluster(Cluster):
         return MappingProxyType(self._pods)
 
     def kernels(self) -> Mapping[str, Kernel]:
-        return {}
+        return MappingProxyType(self.world.kernels)
 
     async def refresh(self) -> None:
         await self._request()

@@ -294,6 +294,33 @@ async def test_a_large_burst_is_refilled_at_the_pace_that_is_allowed(stage: Stag
 
 
 @staged
+async def test_refilling_waits_a_little_for_starts_that_wait_for_their_claims(stage: Stage) -> None:
+    world = stage.world
+    world.limit = 100
+    world.offer("a", 20)
+    stage.controller(Pace(rate=RATE, burst=BURST))
+    await stage.until(stage.is_full, 60)
+    made = world.creations["a"]
+    world.ask("a", 12)
+    for _ in range(6):
+        world.claim("a")
+    await asyncio.sleep(5)
+    assert world.creations["a"] == made, "there are warm pods for all who wait"
+    world.kernels.clear()  # they have theirs
+    await stage.until(stage.is_full, 10)
+
+    world.ask("a", 12)
+    for _ in range(10):
+        world.claim("a")
+    await asyncio.sleep(2)
+    assert world.creations["a"] > made + 6, "some would go cold"
+    await stage.until(stage.is_full, 30)
+    for _ in range(6):
+        world.claim("a")
+    await stage.until(stage.is_full, 25)  # also when the cluster never gets up with them
+
+
+@staged
 async def test_the_api_down_for_a_minute_in_a_burst_needs_no_hand(stage: Stage) -> None:
     stage.world.offer("a", 6)
     stage.world.offer("b", 3)
