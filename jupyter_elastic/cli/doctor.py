@@ -15,7 +15,7 @@ from ..agent import nvml
 from ..cluster.base import Cluster
 from ..errors import ElasticError
 from ..kernels.service import ElasticService
-from ..model import KernelPhase, PodPhase
+from ..model import KernelPhase, PodPhase, Template
 from ..resources import show_memory
 from . import checks, kubechecks
 from .checks import Check
@@ -136,8 +136,14 @@ async def of_machine(service: ElasticService) -> AsyncIterator[Check]:
             "No template is offered.",
             "Run python -m ipykernel install, or set c.ElasticKernels.templates.",
         )
-    for check in await asyncio.gather(*map(checks.interpreter, templates)):
+    sound: list[Template] = []
+    tried = await asyncio.gather(*map(checks.interpreter, templates))
+    for template, check in zip(templates, tried, strict=True):
         yield check
+        if check.state == "ok" and template.preload:
+            sound.append(template)
+    for template in sound:  # one after the other: together they might need all of the memory
+        yield await checks.preload(template)
     for check in leftovers(service.cluster):
         yield check
 

@@ -44,9 +44,6 @@ from .settling import Settling
 from .startargs import StartArgs
 from .together import time_limit
 
-OUT_OF_MEMORY = "OutOfMemory"
-"""Why a kernel ended and came back in place, in the agent's words."""
-
 
 class Launched(msgspec.Struct, frozen=True):
     """A kernel that runs: its record, its pod, and its connection file's content."""
@@ -542,7 +539,7 @@ class Launcher:
             later = written and kernel.resources != before
             wanted = kernel.resources if later else resources
             kernel = replace(kernel, resources=wanted, actual=pod.resources, resize=done)
-            if kernel.reason == OUT_OF_MEMORY and resources.memory > had.memory:
+            if kernel.reason == protocol.OUT_OF_MEMORY and resources.memory > had.memory:
                 kernel = replace(kernel, reason="", message="")  # it has what it lacked
             return kernel
 
