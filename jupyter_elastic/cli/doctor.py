@@ -55,11 +55,13 @@ async def all_checks(context: Context) -> AsyncIterator[Check]:
     service: ElasticService | None = None
     failure: Check | None = None
     try:
-        service = context.make_service()
+        service = context.make_service(tell=False)
     except ElasticError as error:
         failure = Check("cluster", "broken", error.message, error.remedy)
     except (OSError, TraitError) as error:
         failure = Check("cluster", "broken", f"It cannot be opened: {error}", "See the README.")
+    for sentence in context.misspelt:
+        yield Check("configuration", "note", sentence, "Correct it, or take it out.")
     yield checks.system(local=service is None or service.cluster.name == "local")
     yield checks.python()
     for check in (*checks.versions(), checks.encryption(), *checks.extension()):

@@ -195,6 +195,26 @@ def test_a_broken_configuration_is_explained(cli: Cli, text: str) -> None:
     cli.configure(SMALL)
 
 
+@pytest.mark.usefixtures("enabled")
+def test_a_misspelt_setting_is_told(cli: Cli) -> None:
+    with cli.config.open("a") as config:
+        config.write("c.ElasticKernel.start_timeout = 5\nc.ElasticLocal.state_dri = 'x'\n")
+        config.write("c.ElasticSearch.start_timeout = 5\n")
+    cli.run("pool")
+    section, option = cli.err.splitlines()
+    assert "c.ElasticKernel " in section
+    assert "c.ElasticKernels?" in section
+    assert "c.ElasticLocal.state_dri " in option
+    assert "state_dir?" in option
+    checks = cli.json("doctor")["checks"]
+    assert cli.err == ""
+    told = [check for check in checks if check["name"] == "configuration"]
+    assert [(check["state"], check["message"]) for check in told] == [
+        ("note", section),
+        ("note", option),
+    ]
+
+
 def test_what_nobody_expected_is_told_without_a_traceback(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
