@@ -26,6 +26,7 @@ from .api.jupyter import jupyter_routes
 from .errors import ElasticError, Opening, Unsupported
 from .kernels.compose import chosen_class, compose
 from .kernels.manager import ElasticMappingMixin
+from .kernels.misspelt import misspelt_sections
 from .kernels.poolsettings import ElasticPool
 from .kernels.service import ElasticService
 from .kernels.sessions import ElasticSessionMixin
@@ -74,6 +75,8 @@ class ElasticExtension(ExtensionApp):
         if behind_gateway(serverapp):
             self.log.info("jupyter_elastic: kernels come from a gateway; so does the API.")
             return
+        for sentence in misspelt_sections(serverapp.config):  # of options traitlets warns
+            self.log.warning("%s", sentence)
         settings = ElasticKernels(parent=serverapp)
         mixins = MIXINS | (FOR_SEVERAL if settings.owner_from == "identity" else {})
         chosen = {trait: chosen_class(serverapp, trait) for trait in mixins}

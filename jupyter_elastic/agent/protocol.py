@@ -127,5 +127,7 @@ CHECK_SHRINK, KEEPALIVE = "check_shrink", "keepalive"
 
 EXITED, RESTARTED, CULLED, WARNING = "kernel-exited", "kernel-restarted", "culled", "warning"
 
+OUT_OF_MEMORY = "OutOfMemory"
+"""Why a kernel ended that went over its memory limit; mostly it came back in place."""
 CLIENT_GONE = "ClientGone"
 """Why a pod ended whose kernel belonged to a process that is no more."""

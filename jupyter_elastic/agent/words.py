@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Dict, Optional
 
+from . import protocol
 from .control import Refused
 from .nursery import ZygoteLost
 
@@ -59,7 +60,7 @@ def make_exit(
     """The protocol's ``Exit``. ``status`` has ``code`` and ``signal``, one of them None."""
     code, signum = status["code"], status["signal"]
     if oom:
-        reason, message = "OutOfMemory", out_of_memory(limit, peak)
+        reason, message = protocol.OUT_OF_MEMORY, out_of_memory(limit, peak)
     elif signum is not None:
         reason, message = "Killed", signalled(signum)
     elif code:

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     top = parser()
     arguments = top.parse_args(argv)
+    if arguments.run is None:
+        arguments.explains.print_help()
+        return 0
     wrong = _wrong_usage(arguments)
     if wrong:
         top.error(wrong)  # Exits with status 2, as argparse itself does.
@@ -95,7 +98,8 @@ def parser() -> argparse.ArgumentParser:
         description="Pooled, resizable kernels: look at them and change them without a server.",
     )
     top.add_argument("--version", action="version", version=__version__)
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    top.set_defaults(run=None, explains=top)
+    commands = top.add_subparsers(metavar="COMMAND")
     modules = (
         templates, kernels, pool, simulate, controller, doctor, kernelspecs, crds, convert
     )  # fmt: skip

@@ -36,6 +36,20 @@ _PROBE = (
     "        found[name + '_error'] = '%s: %s' % (type(error).__name__, error)\n"
     "print(json.dumps(found))\n"
 )
+PRELOAD_TIMEOUT = 120.0
+"""Seconds that importing what a template preloads may take."""
+_PRELOAD = (
+    "import importlib, json, sys\n"
+    "sys.path[:] = [path for path in sys.path if path]\n"  # as in a pod: not where one stands
+    "failed = {}\n"
+    "for name in sys.argv[1:]:\n"
+    "    try:\n"
+    "        importlib.import_module(name)\n"
+    "    except (Exception, SystemExit) as error:\n"
+    "        failed[name] = ('%s: %s' % (type(error).__name__, error))[:200]\n"
+    "print()\n"  # what a module printed may lack the end of its line
+    "print(json.dumps(failed))\n"
+)
 AGENT_PYTHON = (3, 8)
 """The lowest Python an agent runs on."""
 
@@ -200,7 +214,7 @@ async def interpreter(template: Template) -> Check:
             f"The interpreter {path} does not exist or cannot be run.",
             "Correct the template, or create the environment again.",
         )
-    found, error = await _probe(path)
+    found, error = await _probe(template, PROBE_TIMEOUT, path, "-c", _PROBE)
     if found is None:
         return Check(name, "broken", f"The interpreter {path} failed: {error}", "Run it by hand.")
     if tuple(int(part) for part in found["python"].split(".")[:2]) < AGENT_PYTHON:
@@ -226,29 +240,54 @@ async def interpreter(template: Template) -> Check:
     return Check(name, "ok", shown)
 
 
+async def preload(template: Template) -> Check:
+    """Whether what a template preloads can be imported in its interpreter.
+
+    A pod serves without a module that fails, only slower; not where its interpreter ends.
+    """
+    name = f"preload {template.name}"
+    path = template.interpreter or sys.executable
+    command = (path, "-c", _PRELOAD, *template.preload)
+    failed, error = await _probe(template, PRELOAD_TIMEOUT, *command)
+    if failed is None:
+        message = f"{path} failed while it imported {', '.join(template.preload)}: {error}"
+        return Check(name, "broken", message, "Correct the template's preload list.")
+    if not failed:
+        return Check(name, "ok", ", ".join(template.preload))
+    words = ", ".join(f"{module} ({why})" for module, why in failed.items())
+    return Check(
+        name,
+        "note",
+        f"{path} cannot import {words}. Pods of the template serve without.",
+        "Install what is missing in that environment, or correct the template's preload list.",
+    )
+
+
 def _runs(program: str) -> bool:
     return shutil.which(program) is not None
 
 
-async def _probe(path: str) -> tuple[dict[str, Any] | None, str]:
-    """Versions as the interpreter says them, or its last words."""
+async def _probe(
+    template: Template, timeout: float, *command: str
+) -> tuple[dict[str, Any] | None, str]:
+    """The JSON that a command says last, run as a pod of the template; or its last words."""
     try:
         process = await asyncio.create_subprocess_exec(
-            path,
-            "-c",
-            _PROBE,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **template.env},
+            cwd="/",
         )
     except OSError as error:
         return None, f"{error.strerror}."
     try:
-        out, err = await within(process.communicate(), PROBE_TIMEOUT)
+        out, err = await within(process.communicate(), timeout)
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()
-        return None, f"it said nothing within {PROBE_TIMEOUT:.0f} s."
+        return None, f"it said nothing within {timeout:.0f} s."
     lines = out.decode(errors="replace").splitlines()
     try:
         found: dict[str, Any] = json.loads(lines[-1])

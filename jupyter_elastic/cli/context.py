@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import unicodedata
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from traitlets import TraitError
 from traitlets.config.loader import Config, JSONFileConfigLoader, PyFileConfigLoader
 
 from ..errors import BadRequest, ElasticError
+from ..kernels.misspelt import misspelt_options, misspelt_sections
 from ..kernels.service import ElasticService
 from ..kernels.standalone import load_config, make_service
 
@@ -57,6 +59,8 @@ class Context:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
+        self.misspelt: list[str] = []
+        """What the configuration says that nobody reads; known with the service."""
 
     @property
     def json(self) -> bool:
@@ -76,16 +80,25 @@ class Context:
             config.merge(read_config(self.arguments.config))
         return config
 
-    def make_service(self) -> ElasticService:
+    def make_service(self, *, tell: bool = True) -> ElasticService:
         """The service on this machine's configuration, not yet open.
+
+        ``tell``: say on stderr what is misspelt.
 
         Raises
         ------
         BadRequest
             The configuration cannot be used; the sentence names file or trait.
         """
+        config = self.load_config()
+        self.misspelt = [*misspelt_sections(config), *misspelt_options(config)]
+        for sentence in self.misspelt if tell else ():
+            print(printable(sentence), file=sys.stderr)
         try:
-            return make_service(self.load_config())
+            with warnings.catch_warnings():
+                # The same, less clearly.
+                warnings.filterwarnings("ignore", "Config option .* not recognized by")
+                return make_service(config)
         except TraitError as error:
             raise BadRequest(f"The configuration cannot be used: {error}", _CORRECT) from error
 

@@ -15,7 +15,7 @@ from ..agent import nvml
 from ..cluster.base import Cluster
 from ..errors import ElasticError
 from ..kernels.service import ElasticService
-from ..model import KernelPhase, PodPhase
+from ..model import KernelPhase, PodPhase, Template
 from ..resources import show_memory
 from . import checks, kubechecks
 from .checks import Check
@@ -55,11 +55,13 @@ async def all_checks(context: Context) -> AsyncIterator[Check]:
     service: ElasticService | None = None
     failure: Check | None = None
     try:
-        service = context.make_service()
+        service = context.make_service(tell=False)
     except ElasticError as error:
         failure = Check("cluster", "broken", error.message, error.remedy)
     except (OSError, TraitError) as error:
         failure = Check("cluster", "broken", f"It cannot be opened: {error}", "See the README.")
+    for sentence in context.misspelt:
+        yield Check("configuration", "note", sentence, "Correct it, or take it out.")
     yield checks.system(local=service is None or service.cluster.name == "local")
     yield checks.python()
     for check in (*checks.versions(), checks.encryption(), *checks.extension()):
@@ -136,8 +138,14 @@ async def of_machine(service: ElasticService) -> AsyncIterator[Check]:
             "No template is offered.",
             "Run python -m ipykernel install, or set c.ElasticKernels.templates.",
         )
-    for check in await asyncio.gather(*map(checks.interpreter, templates)):
+    sound: list[Template] = []
+    tried = await asyncio.gather(*map(checks.interpreter, templates))
+    for template, check in zip(templates, tried, strict=True):
         yield check
+        if check.state == "ok" and template.preload:
+            sound.append(template)
+    for template in sound:  # one after the other: together they might need all of the memory
+        yield await checks.preload(template)
     for check in leftovers(service.cluster):
         yield check
 

@@ -37,7 +37,8 @@ def add_commands(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     kernelspecs = commands.add_parser(
         "kernelspecs", help="kernelspec files for nbclient, papermill and jupyter console"
     )
-    actions = kernelspecs.add_subparsers(metavar="ACTION", required=True)
+    kernelspecs.set_defaults(explains=kernelspecs)
+    actions = kernelspecs.add_subparsers(metavar="ACTION")
 
     installing = actions.add_parser("install", parents=[common], help="write them")
     installing.add_argument("names", metavar="TEMPLATE", nargs="*", help="only these")

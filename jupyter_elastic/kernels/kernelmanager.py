@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.connect import port_names
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 
-from ..errors import ElasticError, Gone, NotRunning
+from ..errors import Conflict, ElasticError, Gone, NotRunning
 from ..resources import Resources
 from .provisioner import ElasticProvisioner
 from .service import STOP_GRACE, ElasticService
@@ -96,8 +96,8 @@ class ElasticKernelManagerMixin:
             await self._async_post_start_kernel(**kwargs)  # type: ignore[attr-defined]
             ready.done()
 
-    def _pending(self) -> _Pending:
-        return _Pending(self)
+    def _pending(self, *, yielding: bool = False) -> _Pending:
+        return _Pending(self, yielding)
 
     # -- restart ---------------------------------------------------------------------------
 
@@ -116,6 +116,8 @@ class ElasticKernelManagerMixin:
         self.elastic_busy = True
         try:
             await self._restart_elastic(now, env, cwd)
+        except Conflict:
+            raise  # somebody else gives it a pod: that will tell how it is
         except ElasticError as error:
             await self._note_dead(error)
             raise
@@ -125,7 +127,7 @@ class ElasticKernelManagerMixin:
 
     async def _restart_elastic(self, now: bool, env: Any, cwd: Any) -> None:
         assert self.elastic is not None
-        with self._pending() as ready:
+        with self._pending(yielding=True) as ready:
             try:
                 connection = await self.elastic.launcher.running.restart(
                     self.kernel_id,
@@ -161,7 +163,7 @@ class ElasticKernelManagerMixin:
         """
         self.elastic_busy = True
         try:
-            with self._pending() as ready:
+            with self._pending(yielding=True) as ready:
                 self.use_connection(await self._new_pod(resources))
                 ready.done()
         finally:
@@ -209,10 +211,15 @@ class _Pending:
 
     What jupyter_client's ``in_pending_state`` does, without its 10 ms sleep per call, and with
     cancellation, after which waiters must not wait for ever.
+
+    ``yielding``: a conflict leaves the future in place that was there before, as nothing was done:
+    somebody else sees to the kernel.
     """
 
-    def __init__(self, manager: ElasticKernelManagerMixin) -> None:
+    def __init__(self, manager: ElasticKernelManagerMixin, yielding: bool) -> None:
         self.manager = manager
+        self.yielding = yielding
+        self.before = manager._ready
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __enter__(self) -> _Pending:
@@ -226,6 +233,8 @@ class _Pending:
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
         if self.future.done():
             return
+        if self.yielding and isinstance(error, Conflict) and self.manager._ready is self.future:
+            self.manager._ready = self.before
         if isinstance(error, Exception):
             self.future.set_exception(error)
         else:

@@ -25,6 +25,7 @@ from ..errors import ElasticError, Forbidden, KernelExists, StartCancelled, Star
 from ..model import Kernel, KernelPhase, Template
 from ..resources import Resources
 from ..templates import PROVISIONER
+from .actions import ActionsMixin
 from .adoption import AdoptionMixin
 from .compose import compose, dotted_name
 from .kernelmanager import ElasticKernelManagerMixin
@@ -37,7 +38,7 @@ _drafted: ContextVar[tuple[Kernel, bool] | None] = ContextVar("elastic_drafted",
 """The record that :meth:`ElasticMappingMixin.start_elastic` is starting, and whether it waits."""
 
 
-class ElasticMappingMixin(AdoptionMixin):
+class ElasticMappingMixin(ActionsMixin, AdoptionMixin):
     """In front of ``AsyncMappingKernelManager``, and behind what is configured instead of it."""
 
     if TYPE_CHECKING:
@@ -293,7 +294,7 @@ class ElasticMappingMixin(AdoptionMixin):
         looked_for = kernel_id in self._elastic_later and not self.elastic_is_limited
         if kernel_id not in self._kernels and (looked_for or not self.elastic_is_ready):
             raise HTTPError(503, "Kernels that run already are being looked for; try again.")
-        super()._check_kernel_id(kernel_id)  # type: ignore[misc]
+        super()._check_kernel_id(kernel_id)
 
     # -- jupyter_server's API --------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import zmq
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Dict, Unicode
 
+from ..agent import protocol
 from ..errors import Conflict, ElasticError, Gone, NotRunning, UnknownKernel
 from ..model import KernelPhase, PodPhase
 from ..resources import Resources
@@ -232,9 +233,10 @@ class ElasticProvisioner(KernelProvisionerBase):
         if status.get("alive", True):
             return None
         ended = status.get("exit") or {}
-        if ended.get("reason") == "OutOfMemory":
-            self.log.error("%s", ended.get("message"))
-            await service.fail(self.kernel_id, "OutOfMemory", str(ended.get("message", "")))
+        if ended.get("reason") == protocol.OUT_OF_MEMORY:
+            message = str(ended.get("message", ""))
+            self.log.error("%s", message)
+            await service.fail(self.kernel_id, protocol.OUT_OF_MEMORY, message)
         code, signum = ended.get("code"), ended.get("signal")
         self._exit = code if code is not None else -(signum or 0)
         return self._exit

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ..agent import protocol
 from ..cluster.base import Agent, Cluster
 from ..errors import Conflict, ElasticError, NotRunning, Superseded
 from ..model import AGENT_WARNING, Kernel, KernelPhase, Pod, Resize, Step
@@ -20,9 +21,6 @@ from ..resources import Resources
 from .progress import Progress
 from .records import WRITE_ATTEMPTS, Records, jitter
 from .settling import Settling
-
-OUT_OF_MEMORY = "OutOfMemory"
-"""Why a kernel ended and came back in place, in the agent's words."""
 
 
 class Running:
@@ -114,7 +112,7 @@ class Running:
             later = written and kernel.resources != before
             wanted = kernel.resources if later else resources
             kernel = replace(kernel, resources=wanted, actual=pod.resources, resize=done)
-            if kernel.reason == OUT_OF_MEMORY and resources.memory > had.memory:
+            if kernel.reason == protocol.OUT_OF_MEMORY and resources.memory > had.memory:
                 kernel = replace(kernel, reason="", message="")  # it has what it lacked
             return kernel
 

@@ -147,7 +147,6 @@ def test_what_others_wrote_cannot_command_the_terminal(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "COMMAND"),
         (["kernels", "resize", "abc"], "--memory"),
         (["kernels", "stop"], "--all"),
         (["kernels", "stop", "abc", "--all"], "--all"),
@@ -170,6 +169,19 @@ def test_wrong_usage_is_status_2(
 
 
 @pytest.mark.parametrize(
+    ("words", "named"),
+    [([], ["templates", "kernels", "doctor"]), (["kernelspecs"], ["install", "remove"])],
+)
+def test_alone_it_says_what_there_is(
+    capsys: pytest.CaptureFixture[str], words: list[str], named: list[str]
+) -> None:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert all(f"\n    {name} " in out for name in named)
+    assert err == ""
+
+
+@pytest.mark.parametrize(
     "text",
     ["c.ElasticKernels.start_timeout = 'soon'", "c.ElasticLocal.memory = 'much'", "c.x = = 3",
      "undefined_name", "raise RuntimeError('boom')"],
@@ -181,6 +193,26 @@ def test_a_broken_configuration_is_explained(cli: Cli, text: str) -> None:
     doctor = cli.json("doctor", status=1)
     assert "broken" in [check["state"] for check in doctor["checks"] if check["name"] == "cluster"]
     cli.configure(SMALL)
+
+
+@pytest.mark.usefixtures("enabled")
+def test_a_misspelt_setting_is_told(cli: Cli) -> None:
+    with cli.config.open("a") as config:
+        config.write("c.ElasticKernel.start_timeout = 5\nc.ElasticLocal.state_dri = 'x'\n")
+        config.write("c.ElasticSearch.start_timeout = 5\n")
+    cli.run("pool")
+    section, option = cli.err.splitlines()
+    assert "c.ElasticKernel " in section
+    assert "c.ElasticKernels?" in section
+    assert "c.ElasticLocal.state_dri " in option
+    assert "state_dir?" in option
+    checks = cli.json("doctor")["checks"]
+    assert cli.err == ""
+    told = [check for check in checks if check["name"] == "configuration"]
+    assert [(check["state"], check["message"]) for check in told] == [
+        ("note", section),
+        ("note", option),
+    ]
 
 
 def test_what_nobody_expected_is_told_without_a_traceback(
@@ -378,6 +410,46 @@ def test_what_is_broken_is_named_with_a_remedy(cli: Cli, tmp_path: Path) -> None
     assert "no-such-tool" in found["template tool"]["message"]
     assert "'Wrong'" in found["templates"]["message"]
     assert "✗ template gone" in cli.run("doctor", status=1)
+
+
+@pytest.mark.usefixtures("enabled")
+def test_what_a_template_preloads_is_tried(cli: Cli, tmp_path: Path) -> None:
+    """In the pod's environment; one that fails does not keep the pod from serving."""
+    (tmp_path / "loud.py").write_text("print('hello')")
+    (tmp_path / "fatal.py").write_text("import os\nos.write(2, b'dear me')\nos._exit(7)")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    cli.configure(
+        SMALL,
+        SMALL | {"name": "fine", "preload": ["json", "loud"], "env": environment},
+        SMALL | {"name": "weaker", "preload": ["json", "loud", "os.nothing"]},
+    )
+    found = checks_of(cli, 0)
+    assert "preload small" not in found
+    assert found["preload fine"]["state"] == "ok"
+    assert found["preload fine"]["message"] == "json, loud"
+    assert found["preload weaker"]["state"] == "note"
+    for module in ("loud", "os.nothing"):
+        assert f"{module} (ModuleNotFoundError: " in found["preload weaker"]["message"]
+    assert "json" not in found["preload weaker"]["message"]
+    assert found["preload weaker"]["remedy"]
+
+    cli.configure(SMALL | {"preload": ["fatal"], "env": environment})
+    found = checks_of(cli, 1)
+    assert found["template small"]["state"] == "ok"
+    assert found["preload small"]["state"] == "broken"
+    assert "dear me (exit status 7)" in found["preload small"]["message"]
+
+
+@pytest.mark.usefixtures("enabled")
+def test_an_interpreter_is_tried_in_its_pods_environment(cli: Cli, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ntest -n "$LICENCE" && exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    template = SMALL | {"interpreter": str(python)}
+    cli.configure(template | {"env": {"LICENCE": "paid"}})
+    assert checks_of(cli, 0)["template small"]["state"] == "ok"
+    cli.configure(template)
+    assert checks_of(cli, 1)["template small"]["state"] == "broken"
 
 
 def test_a_server_extension_that_is_disabled(

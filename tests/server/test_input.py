@@ -25,7 +25,8 @@ def make_config(home: Path) -> str:
     (files / "good.yaml").write_text("name: from-file\nresources: {cpu: 1, memory: 256Mi}\n")
     (files / "field.yaml").write_text("name: typo\nresources: {cpu: 1, memroy: 256Mi}\n")
     (files / "syntax.yaml").write_text("name: [\n")
-    return templates(
+    misspelt = "c.ElasticKernel.start_timeout = 5\n"
+    return misspelt + templates(
         template("work"),
         template("no-interpreter", interpreter=str(home / "nowhere" / "python")),
         template("no-ipykernel", interpreter=str(bare_python(home))),
@@ -342,6 +343,10 @@ def test_a_notebooks_wish_that_cannot_be_met_is_a_bad_request(
     assert by_session.status == by_kernel.status == status
     assert word in by_session.json["message"]
     assert by_session.json["message"] == by_kernel.json["message"]
+
+
+def test_a_misspelt_section_is_in_the_log(world: World) -> None:
+    assert "Did you mean c.ElasticKernels?" in world.server.log.read_text()
 
 
 def test_a_restart_that_fails_says_why(world: World) -> None:

@@ -8,9 +8,20 @@ from pathlib import Path
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from benchmarks.server import start_server
+from benchmarks.server import Channel, Server, start_server
 
-from .tools import MIB, Cell, config, eventually, kernel, processes_of, start
+from .tools import (
+    MIB,
+    Cell,
+    agent_of,
+    config,
+    eventually,
+    kernel,
+    kill,
+    phase,
+    processes_of,
+    start,
+)
 
 
 def test_two_tabs_share_variables_and_output(home: Path) -> None:
@@ -80,6 +91,56 @@ def test_two_servers_of_one_owner_share_a_kernel(home: Path) -> None:
             await two.stop()
 
     asyncio.run(scenario())
+
+
+def test_two_servers_restart_a_lost_kernel_at_once(home: Path) -> None:
+    """One gives it a pod and the other is told so; it does not end what the first one does."""
+
+    async def scenario() -> None:
+        one = await start_server(home, config(pool=0))
+        two = await start_server(home, config(pool=0))
+        try:
+            kernel_id = await start(one)
+            for server in (one, two):
+                await (await until_connected(server, kernel_id)).execute("x = 1; x")
+            kill([agent_of((await kernel(one, kernel_id))["pod"])])
+            for server in (one, two):
+                await phase(server, kernel_id, "Failed")
+
+            async def restart(server: Server) -> int:
+                try:
+                    await server.request("POST", f"/api/kernels/{kernel_id}/restart", {})
+                except HTTPClientError as error:
+                    return error.code
+                return 200
+
+            statuses = set(await asyncio.gather(restart(one), restart(two)))
+            assert 200 in statuses
+            assert statuses <= {200, 409}
+            for server in (one, two):
+                await phase(server, kernel_id, "Running")
+                channel = await until_connected(server, kernel_id)
+                assert await channel.execute("'x' in globals()") == "False"
+        finally:
+            await one.stop()
+            await two.stop()
+
+    asyncio.run(scenario())
+
+
+async def until_connected(server: Server, kernel_id: str) -> Channel:
+    """A websocket to a kernel, once the server knows it."""
+
+    async def connected() -> Channel | None:
+        try:
+            return await server.connect(kernel_id)
+        except HTTPClientError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    channel: Channel = await eventually(connected, "a websocket")
+    return channel
 
 
 def test_resize_by_one_server_is_seen_by_the_other(home: Path) -> None:
