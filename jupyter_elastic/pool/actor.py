@@ -22,7 +22,7 @@ from ..errors import Conflict, ElasticError, QuotaFull
 from ..model import Pod, PodPhase, Template
 from .bucket import TokenBucket
 from .expectations import Expectations
-from .planner import Action, Create, Delete
+from .planner import Action, Create, Delete, expired
 from .troubles import Troubles
 
 _TIGHT = "One more warm pod would bring all pods above the part of the quota that is for them."
@@ -54,6 +54,7 @@ class Actor:
         *,
         may_act: Callable[[], bool],
         has_room: Callable[[Template, Iterable[Pod], Iterable[Template]], bool],
+        clock: Callable[[], float],
         monotonic: Callable[[], float],
         log: logging.Logger,
     ) -> None:
@@ -65,6 +66,7 @@ class Actor:
         self._has_room = has_room
         self._coming: list[Template] = []
         """Of which pods are being created."""
+        self._clock = clock
         self._monotonic = monotonic
         self._log = log
         self._at_once = pace.at_once
@@ -207,16 +209,18 @@ class Actor:
             self._coming.remove(template)
 
     def _make_way(self, template: Template) -> None:
-        """Where nothing fits beside them, outdated pods are replaced one by one, with a dip.
+        """Where nothing fits beside them, pods are replaced one by one, with a dip.
 
-        Else they would stay for ever, and every start be a cold one.
+        Else outdated ones would stay for ever, and every start be a cold one.
         """
+        now = self._clock()
         mine = [
             pod
             for pod in self._expect.apply(self._cluster.pods())
             if _is_spare(pod) and pod.template == template.name
         ]
-        stale = [pod for pod in mine if pod.template_hash != template.hash]
+        changed = [pod for pod in mine if pod.template_hash != template.hash]
+        stale = changed or [pod for pod in mine if expired(pod, template.pool.ttl, now)]
         # One at a time: not while its successor warms.
         if not stale or any(
             pod.name in self._deleting
@@ -225,7 +229,8 @@ class Actor:
         ):
             return
         oldest = min(stale, key=lambda pod: (pod.created, pod.name))
-        self._unwanted[oldest.name] = "its template changed, and there is no room beside it"
+        why = "its template changed" if changed else "too old"
+        self._unwanted[oldest.name] = f"{why}, and there is no room beside it"
         self._delete_more()
 
 

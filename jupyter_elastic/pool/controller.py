@@ -138,6 +138,7 @@ class PoolController:
             self.pace,
             may_act=lambda: self.leading,
             has_room=self.foresight.has_room,
+            clock=clock,
             monotonic=monotonic,
             log=self.log,
         )

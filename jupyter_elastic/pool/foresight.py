@@ -54,6 +54,7 @@ class Foresight:
         """What :meth:`targets` returned last."""
         self._room: Room | None = None
         self._counted: tuple[str, ...] = ()
+        self._predicted: list[Template] = []
 
     # -- what is seen ----------------------------------------------------------------------
 
@@ -118,6 +119,7 @@ class Foresight:
                 )
             )
         self._room, self._counted = room_of(capacity, pods), tuple(capacity.counts)
+        self._predicted = [one for name, one in templates.items() if name not in sizes]
         snapshot = Snapshot(
             lines=lines,
             room=self._room,
@@ -131,9 +133,10 @@ class Foresight:
     def has_room(
         self, template: Template, pods: Iterable[Pod], coming: Iterable[Template] = ()
     ) -> bool:
-        """Whether all pods stay below the ceiling with one more warm pod of the template.
+        """Whether the guards hold with one more warm pod of the template.
 
         Targets leave aside that pods which are replaced are there until their successors are warm.
+        What an admin wants of a template is held to the ceiling only.
 
         Parameters
         ----------
@@ -142,21 +145,30 @@ class Foresight:
         """
         if self._room is None:
             return True
-        pods = list(pods)
+        pods, coming = list(pods), list(coming)
         limits = limits_of(
             self._room,
-            (),
+            [self.cost(one, pods, self._counted) for one in self._predicted],
             share=self.settings.share,
             ceiling=self.settings.ceiling,
             most=self.settings.most,
         )
+        waiting = [pod for pod in pods if _is_waiting(pod)]
         taken: Counter[str] = Counter()
-        for pod in pods:
-            if _is_waiting(pod):
-                taken.update(self._cost(pod.resources, pod.resources.gpu, self._counted))
+        for pod in waiting:
+            taken.update(self._cost(pod.resources, pod.resources.gpu, self._counted))
         for one in coming:
             taken.update(self.cost(one, pods, self._counted))
-        return limits.fits(taken, self.cost(template, pods, self._counted), predicted=False)
+        hashes = [pod.template_hash for pod in waiting] + [one.hash for one in coming]
+        target = self.found.get(template.name)
+        predicted = (
+            target is not None
+            and target.size > target.floor
+            and hashes.count(template.hash) >= target.floor
+        )
+        if predicted and len(hashes) >= limits.most:
+            return False
+        return limits.fits(taken, self.cost(template, pods, self._counted), predicted=predicted)
 
     def cost(
         self, template: Template, pods: Iterable[Pod], counted: Iterable[str] = ()

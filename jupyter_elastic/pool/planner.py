@@ -77,7 +77,7 @@ def plan(pods: Iterable[Pod], wants: Mapping[str, Want], now: float) -> list[Act
             deletes.append(Delete(pod.name, "its template is no longer offered"))
     for want in wants.values():
         mine = [p for p in pool if p.template == want.template]
-        fresh = [p for p in mine if p.template_hash == want.hash and not _expired(p, want, now)]
+        fresh = [p for p in mine if p.template_hash == want.hash and not expired(p, want.ttl, now)]
         pending = [p for p in fresh if waits_for_node(p)]
         for pod in pending[1:]:
             deletes.append(Delete(pod.name, "no node takes it, and one that waits is enough"))
@@ -105,7 +105,6 @@ def plan(pods: Iterable[Pod], wants: Mapping[str, Want], now: float) -> list[Act
     return deletes + creates
 
 
-def _expired(pod: Pod, want: Want, now: float) -> bool:
-    return bool(
-        want.ttl and pod.warm_since is not None and now - pod.warm_since > lifetime(pod, want.ttl)
-    )
+def expired(pod: Pod, ttl: float, now: float) -> bool:
+    """Whether a pod has been warm for so long that it is to be renewed."""
+    return bool(ttl and pod.warm_since is not None and now - pod.warm_since > lifetime(pod, ttl))

@@ -64,6 +64,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int
     """What it would be with room for everything."""
     reason: str
+    floor: int = 0
+    """What an admin wants of it, up to its size; the rest is predicted."""
     recent: tuple[tuple[float, int], ...] = ()
     """What was wanted lately, (time, number); the next call looks at it."""
 
@@ -127,6 +129,7 @@ def targets(snapshot: Snapshot, now: float) -> dict[str, Target]:
             size=size,
             wanted=wish.number,
             reason=wish.why if size == wish.number else _cut(wish, size, limits, snapshot),
+            floor=min(wish.floor, size),
             recent=wish.recent,
         )
         for wish, size in zip(wishes, given, strict=True)

@@ -41,6 +41,8 @@ LEASE = 10.0
 ONE = Resources(cpu=100, memory=GIB // 8)
 EPOCH = 1_700_000_000.0
 BURST, RATE = 6, 2.0
+SHARE = 0.1
+"""Part of the quota for what is predicted."""
 
 
 class _Lease:
@@ -61,8 +63,7 @@ class World:
         """``good``, ``broken`` (ends before it is warm), ``stuck`` (warms for ever), ``silent``
         (vanishes without a word), ``refused`` (cannot be created), ``nodeless`` (no node takes it,
         until :meth:`add_node`)."""
-        self.limit = 30
-        """Pods that the quota allows."""
+        self._limit = 30
         self.shows_limit = True
         """Whether servers can see that, before they are refused."""
         self.kernels: dict[str, Kernel] = {}
@@ -77,6 +78,9 @@ class World:
         """Until when two controllers may believe that they lead."""
         self.creations: Counter[str] = Counter()
         self._wanted: dict[str, deque[tuple[float, int]]] = {}
+        self._limits: deque[tuple[float, int]] = deque()
+        self.offered: dict[str, float] = {}
+        """When a template got another size, or became predicted."""
         self._names = itertools.count()
 
     # -- what admins and users do ----------------------------------------------------------
@@ -91,6 +95,9 @@ class World:
             "env": {"VERSION": str(version)},
             "pool": {"size": size, "ttl": ttl, "predict": predict},
         }
+        before = self.templates.get(name)
+        if before is None or (before.pool.size, before.pool.predict) != (size, predict):
+            self.offered[name] = self.loop.time()
         self.templates[name] = parse_template(data, "test", Machine(cpu=4000, memory=8 * GIB))
         self.behaviour.setdefault(name, "good")
         self._wanted.setdefault(name, deque()).append((self.loop.time(), size))
@@ -170,6 +177,22 @@ class World:
         while len(history) > 1 and history[1][0] < self.loop.time() - 5:
             history.popleft()
         return max(size for _, size in history)
+
+    @property
+    def limit(self) -> int:
+        """Pods that the quota allows."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limits.append((self.loop.time(), self._limit))
+        self._limit = limit
+
+    def limit_lately(self) -> int:
+        """The highest of the last seconds, in which somebody may have looked."""
+        while self._limits and self._limits[0][0] < self.loop.time() - 20:
+            self._limits.popleft()
+        return max([self._limit, *(limit for _, limit in self._limits)])
 
     # -- what controllers do ---------------------------------------------------------------
 
@@ -310,6 +333,9 @@ class ModelCluster(Cluster):
         self._listeners: list[Listener] = []
         self._renewed: dict[str, float] = {}
         self._seen: dict[str, tuple[int, float]] = {}
+        self._made: dict[str, Pod] = {}
+        """Pods that it made and does not see yet."""
+        self._deleted: set[str] = set()
         self._tokens, self._tokens_at = float(BURST), world.loop.time()
         world.clients.append(self)
 
@@ -343,6 +369,7 @@ class ModelCluster(Cluster):
             self._news.remove(first)
             _, _, name, pod = first
             old = self._pods.pop(name, None)
+            self._made.pop(name, None)
             if pod is not None:
                 self._pods[name] = pod
             for listener in tuple(self._listeners):
@@ -375,6 +402,7 @@ class ModelCluster(Cluster):
 
     async def create_pod(self, template: Template, *, kernel: Kernel | None = None) -> Pod:
         self._note_creation()
+        self._check_share(template)
         await self._request()
         fault = self.faults.popleft() if self.faults else ""
         if fault == "before":
@@ -385,7 +413,23 @@ class ModelCluster(Cluster):
         await asyncio.sleep(self.latency)
         if fault == "after":
             raise ApiUnreachable("The connection was cut before the answer.")
+        self._made[pod.name] = pod
         return pod
+
+    def _check_share(self, template: Template) -> None:
+        """Of what is predicted a tenth of the quota is the bound, as far as this client can see."""
+        limit = self.world.limit_lately()
+        if not template.pool.predict or template.pool.size or not limit:
+            return  # an admin wants it
+        if self.world.loop.time() < self.world.offered[template.name] + 20:
+            return  # it may still act upon what was offered before
+        known = {**self._made, **self._pods}
+        spare = [pod for pod in known.values() if pod.kernel_id is None and _is_alive(pod)]
+        spare = [pod for pod in spare if pod.name not in self._deleted]
+        if len(spare) + 1 > max(1, limit * SHARE):
+            self.world.violations.append(
+                f"{self.identity} makes a pod of {template.name} beside {len(spare)} of {limit}"
+            )
 
     async def delete_pod(self, name: str, reason: str = "", *, if_spare: bool = False) -> None:
         await self._request()
@@ -396,6 +440,7 @@ class ModelCluster(Cluster):
         if fault == "after":
             raise ApiUnreachable("The connection was cut before the answer.")
         await asyncio.sleep(self.world.deletion_takes)
+        self._deleted.add(name)
 
     def _note_creation(self) -> None:
         """No storm: a bucket of our own beside the controller's."""

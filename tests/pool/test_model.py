@@ -75,10 +75,13 @@ class PoolUnderAttack(RuleBasedStateMachine):
 
     # -- what happens ----------------------------------------------------------------------
 
-    @initialize(sizes=st.lists(st.integers(0, 5), min_size=3, max_size=3))
-    def offer(self, sizes: list[int]) -> None:
-        for name, size in zip("abc", sizes, strict=True):
-            self.world.offer(name, size)
+    @initialize(
+        sizes=st.lists(st.integers(0, 5), min_size=3, max_size=3),
+        predicted=st.lists(st.booleans(), min_size=3, max_size=3),
+    )
+    def offer(self, sizes: list[int], predicted: list[bool]) -> None:
+        for name, size, predict in zip("abc", sizes, predicted, strict=True):
+            self.world.offer(name, 0 if predict else size, predict=predict)
         self.run(self._begin())
 
     @rule(seconds=st.sampled_from([0.005, 0.05, 0.5, 2, 5, 20, 90]))
@@ -103,6 +106,20 @@ class PoolUnderAttack(RuleBasedStateMachine):
     def template_changes(self, name: str, size: int, ttl: float) -> None:
         self.version += 1
         self.world.offer(name, size, ttl, self.version)
+
+    @rule(name=NAMES, size=st.integers(0, 1), ttl=st.sampled_from([0, 30]))
+    def template_is_predicted(self, name: str, size: int, ttl: float) -> None:
+        """One that nobody has started yet gets one pod."""
+        self.version += 1
+        self.world.offer(name, size, ttl, self.version, predict=True)
+
+    @precondition(lambda self: any(one.pool.predict for one in self.world.templates.values()))
+    @rule()
+    def predicted_templates_change(self) -> None:
+        self.version += 1
+        for name, one in list(self.world.templates.items()):
+            if one.pool.predict:
+                self.world.offer(name, one.pool.size, one.pool.ttl, self.version, predict=True)
 
     @rule(name=NAMES)
     def template_goes(self, name: str) -> None:
@@ -209,7 +226,7 @@ class PoolUnderAttack(RuleBasedStateMachine):
             client.deletion_faults.clear()
             client.resume()
         world.deletion_takes = 0.2
-        world.limit = 60
+        world.limit = 300  # a tenth is room for all that are replaced
         for name in world.behaviour:
             world.behaviour[name] = "good"
 
@@ -241,8 +258,11 @@ class PoolUnderAttack(RuleBasedStateMachine):
         for name, template in world.templates.items():
             spare = world.spare(name)
             warm = [pod for pod in spare if pod.phase is PodPhase.WARM]
-            if not len(warm) == len(spare) == template.pool.size:
-                return f"{name}: {len(warm)} warm and {len(spare)} in all of {template.pool.size}"
+            wanted = template.pool.size
+            if template.pool.predict:
+                wanted = max(1, wanted)
+            if not len(warm) == len(spare) == wanted:
+                return f"{name}: {len(warm)} warm and {len(spare)} in all of {wanted}"
         (leader,) = leaders
         if len(leader.expect) or leader.messages:
             return f"it still waits: {len(leader.expect)}, {leader.messages}"

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from jupyter_elastic.model import PodPhase
 from jupyter_elastic.pool.actor import Pace
 from jupyter_elastic.pool.controller import PoolController
@@ -464,6 +466,47 @@ async def test_replacing_pods_keeps_below_95_percent_of_the_quota_as_well(stage:
     assert most == 9
     assert fewest == 8, "one after the other, with no dip"
     await stage.until(lambda: not controller.messages, 30)
+
+
+@pytest.mark.parametrize("limit", [10, 30])
+def test_replacing_what_is_predicted_keeps_within_a_tenth_of_the_quota(limit: int) -> None:
+    async def play(loop: VirtualLoop) -> None:
+        stage = Stage(loop)
+        world, names = stage.world, "abc"[: limit // 10]
+        world.limit = limit
+        for name in names:
+            world.offer(name, 0, predict=True, ttl=0)  # a new one gets one pod
+        controller = stage.controller()
+
+        def is_full() -> bool:
+            hashes = [world.templates[name].hash for name in names]
+            return [world.warm(name) for name in names] == [1] * len(names) and sorted(
+                pod.template_hash for pod in world.spare()
+            ) == sorted(hashes)
+
+        await stage.until(is_full, 30)
+        most = 0
+
+        def watch(_: object) -> None:
+            nonlocal most
+            most = max(most, len(world.spare()))
+
+        stage.client().subscribe(watch)
+        for name in names:
+            world.offer(name, 0, predict=True, version=1, ttl=0)
+        controller.wake()
+        await stage.until(is_full, 60)
+        world.offer("a", 0, predict=True, version=1, ttl=60)
+        controller.wake()
+        await stage.until(is_full, 60)
+        made = world.creations["a"]
+        await stage.until(lambda: world.creations["a"] > made, 70)  # too old
+        await stage.until(is_full, 30)
+        assert most == limit // 10
+        await stage.until(lambda: not controller.messages, 30)
+        await stage.end()
+
+    run(play)
 
 
 @staged

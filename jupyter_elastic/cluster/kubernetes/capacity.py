@@ -12,7 +12,7 @@ from ...errors import BadQuantity
 from ...model import UNLIMITED, Capacity, Pod
 from ...resources import Resources, parse_cpu, parse_memory
 from .. import room
-from .counts import NAMES, is_ours
+from .counts import NAMES
 from .facts import amounts
 from .objects import PodObject, QuotaObject
 from .problems import number
@@ -35,12 +35,15 @@ def read(
     pods: Iterable[Pod],
     counts: tuple[dict[str, int], dict[str, int]] = ({}, {}),
 ) -> Capacity:
-    """The tightest of all limits, and what pods take of it; ``counts`` as :mod:`.counts` tells."""
+    """The tightest of all limits, and what pods take of it; ``counts`` as :mod:`.counts` tells.
+
+    ``quotas`` are those that are about such pods as ours.
+    """
     total = capped(caps)
     cpu, memory = total.cpu, total.memory
     gpus: dict[str, int] = {}
     gpus_used: dict[str, int] = {}
-    for quota in filter(is_ours, quotas):
+    for quota in quotas:
         cpu = min([cpu, *_limits(quota, _CPU, parse_cpu)])
         memory = min([memory, *_limits(quota, _MEMORY, parse_memory)])
         for key, value in quota.status.hard.items():

@@ -561,12 +561,7 @@ class KubernetesCluster(base.Cluster):
         pod = self._view.pod(name)
         if pod is None or pod.phase is not PodPhase.WARM or self._fleet is not None:
             return  # who keeps many pools seldom claims
-        ready = [
-            one.name
-            for one in self._view.pods.values()
-            if one.phase is PodPhase.WARM and one.template == pod.template
-        ]
-        if len(ready) <= PREFETCH:
+        if self._view.warm[pod.template] <= PREFETCH:
             self._talks.prefetch(name)
 
 

@@ -10,11 +10,11 @@ have the least holds that was seen within some seconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from ...model import Pod
 from .. import room
-from .objects import PodObject, QuotaObject
+from .objects import PodObject, QuotaObject, ScopeRequirement
 from .problems import number
 
 PODS = "pods"
@@ -23,15 +23,35 @@ NAMES = (PODS, "count/pods", "secrets", "count/secrets")
 COUNTED_WITHIN = 10.0
 """Seconds within which a quota shows that a pod is gone; more than between two looks at it."""
 _ENDED = ("Succeeded", "Failed")
+_PRIORITY = "PriorityClass"
 _NOT_OURS = ("BestEffort", "Terminating", "CrossNamespacePodAffinity")
 """Scopes of pods that ours are none of: they ask for something, have no deadline, and (but for
 a template with such an affinity) look at no pods of other namespaces."""
 
 
-def is_ours(quota: QuotaObject) -> bool:
-    """Whether a quota is about such pods as ours."""
-    chosen = (one.scope_name for one in quota.spec.scope_selector.match_expressions)
-    return not {*quota.spec.scopes, *chosen} & set(_NOT_OURS)
+def is_ours(quota: QuotaObject, classes: Set[str]) -> bool:
+    """Whether a quota is about such pods as ours.
+
+    Parameters
+    ----------
+    classes
+        Priority classes of our pods, empty for a pod that has none. A quota of some of them is
+        taken to be about all, and so is any as long as no class is known.
+    """
+    chosen = quota.spec.scope_selector.match_expressions
+    if {*quota.spec.scopes, *(one.scope_name for one in chosen)} & set(_NOT_OURS):
+        return False
+    scopes = [one for one in chosen if one.scope_name == _PRIORITY]
+    if not scopes or not classes:
+        return True
+    return any(all(_takes(one, name) for one in scopes) for name in classes)
+
+
+def _takes(scope: ScopeRequirement, name: str) -> bool:
+    """Whether pods of a priority class are in a scope, as the API server has it."""
+    if scope.operator in ("Exists", "DoesNotExist"):
+        return bool(name) == (scope.operator == "Exists")
+    return (name in scope.values) == (scope.operator == "In")
 
 
 class Counts:
@@ -47,7 +67,7 @@ class Counts:
         object_of: Callable[[str], PodObject | None],
         now: float,
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """How many there may be, and how many there are, by the quotas' names for it.
+        """How many there may be, and how many there are, by the names of quotas that are ours.
 
         Of several quotas that count the same, the one that has room for fewest.
         """
@@ -56,7 +76,6 @@ class Counts:
         rows = [
             (key, number(key, hard), number(key, quota.status.used.get(key, "0")))
             for quota in quotas
-            if is_ours(quota)
             for key, hard in quota.status.hard.items()
             if key in NAMES
         ]

@@ -115,6 +115,7 @@ class PodSpec(_Read, frozen=True):
     """``spec`` of a pod."""
 
     node_name: str = ""
+    priority_class_name: str = ""
     containers: tuple[Container, ...] = ()
 
 
@@ -155,6 +156,8 @@ class ScopeRequirement(_Read, frozen=True):
     """Which pods a ResourceQuota is about."""
 
     scope_name: str = ""
+    operator: str = "Exists"
+    values: tuple[str, ...] = ()
 
 
 class ScopeSelector(_Read, frozen=True):

@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from ...errors import Conflict, ElasticError, QuotaFull
-from ...model import Capacity, Kernel, KernelPhase, Pod, PodPhase
+from ...model import Capacity, Kernel, KernelPhase, Pod, PodPhase, Template
 from ...resources import Resources
 from .. import room
 from . import capacity
-from .counts import Counts
+from .counts import Counts, is_ours
 from .objects import PodObject, QuotaObject
 from .problems import ApiQuotaFull, number
 
@@ -53,6 +53,10 @@ class Seen(Protocol):
     @property
     def kernels(self) -> Mapping[str, Kernel]:
         """All kernels by id."""
+
+    @property
+    def templates(self) -> Mapping[str, Template]:
+        """All templates that are objects, by name."""
 
     def object(self, name: str) -> PodObject | None:
         """A pod as Kubernetes has it."""
@@ -103,9 +107,18 @@ class Quota:
 
     def capacity(self) -> Capacity:
         """The tightest of all limits, and what pods take of it."""
-        quotas, pods = self._seen.quotas(), self._seen.pods.values()
+        pods, classes = self._seen.pods.values(), self._classes()
+        quotas = [one for one in self._seen.quotas() if is_ours(one, classes)]
         counts = self._counts.read(quotas, pods, self._seen.object, time.monotonic())
         return capacity.read(self._caps, quotas, pods, counts)
+
+    def _classes(self) -> set[str]:
+        """Priority classes of our pods, and of those that templates would have."""
+        objects = (self._seen.object(name) for name in self._seen.pods)
+        found = {obj.spec.priority_class_name for obj in objects if obj is not None}
+        for one in self._seen.templates.values():
+            found.add(one.kubernetes.priority_class if one.kubernetes is not None else "")
+        return found
 
     # -- caps ------------------------------------------------------------------------------
 

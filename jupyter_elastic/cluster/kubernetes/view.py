@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from ...errors import Conflict, ElasticError, Gone
-from ...model import Kernel, Pod, Template
+from ...model import Kernel, Pod, PodPhase, Template
 from ...podoptions import API_VERSION
 from ...resources import MIB, Resources
 from .. import base
@@ -48,6 +49,8 @@ class View:
         self._api = api
         self._log = log
         self.pods: dict[str, Pod] = {}
+        self.warm: Counter[str] = Counter()
+        """How many warm pods there are, by template; to count them at every change is too dear."""
         self.kernels: dict[str, Kernel] = {}
         self.templates: dict[str, Template] = {}
         self.problems: dict[str, ElasticError] = {}
@@ -258,6 +261,9 @@ class View:
             self.pods.pop(name, None)
         else:
             self.pods[name] = after
+        for pod, step in ((before, -1), (after, 1)):
+            if pod is not None and pod.phase is PodPhase.WARM:
+                self.warm[pod.template] += step
         self._wake()  # also for what our own struct does not show, such as a resize's condition
         if before == after:
             return

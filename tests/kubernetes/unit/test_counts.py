@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jupyter_elastic.cluster.kubernetes import capacity, problems
-from jupyter_elastic.cluster.kubernetes.counts import COUNTED_WITHIN, Counts
+from jupyter_elastic.cluster.kubernetes.counts import COUNTED_WITHIN, Counts, is_ours
 from jupyter_elastic.cluster.kubernetes.fate import pod_from_object
 from jupyter_elastic.cluster.kubernetes.objects import (
     Meta,
@@ -48,11 +48,13 @@ class Namespace:
         self.quotas = list(quotas)
         self.objects = pods or {}
         self.counts = Counts()
+        self.classes = {""}
 
     def capacity(self, now: float = 0.0) -> Any:
         pods = [pod_from_object(obj) for obj in self.objects.values()]
-        counts = self.counts.read(self.quotas, pods, self.objects.get, now)
-        return capacity.read((None, None), self.quotas, pods, counts)
+        quotas = [one for one in self.quotas if is_ours(one, self.classes)]
+        counts = self.counts.read(quotas, pods, self.objects.get, now)
+        return capacity.read((None, None), quotas, pods, counts)
 
     def target(self, size: int, now: float = 0.0) -> tuple[int, str]:
         pods = [pod_from_object(obj) for obj in self.objects.values()]
@@ -95,6 +97,28 @@ def test_what_takes_no_part_in_the_number_does_not_bound_it() -> None:
     )
     assert its.capacity().counts == {}
     assert its.target(10)[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "about"),
+    [
+        ("In", ("high", "low"), {"low"}),
+        ("NotIn", ("low",), {"", "other"}),
+        ("Exists", (), {"low", "other"}),
+        ("DoesNotExist", (), {""}),
+    ],
+)
+def test_a_quota_of_a_priority_class_bounds_pods_of_that_class(
+    operator: str, values: tuple[str, ...], about: set[str]
+) -> None:
+    scope = ScopeRequirement(scope_name="PriorityClass", operator=operator, values=values)
+    selector = ScopeSelector(match_expressions=(scope,))
+    its = Namespace(quota({"pods": "0"}, {"pods": "0"}, scope_selector=selector))
+    for name in ("", "low", "other"):
+        its.classes = {name}
+        assert its.target(10)[0] == (0 if name in about else 10), name
+    its.classes = {"", "low", "other"}
+    assert its.target(10)[0] == 0, "some are bounded, so all are"
 
 
 def test_of_two_quotas_the_one_with_less_room_counts() -> None:

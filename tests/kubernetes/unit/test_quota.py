@@ -8,16 +8,27 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jupyter_elastic.cluster.kubernetes import problems, quota
 from jupyter_elastic.cluster.kubernetes.fate import pod_from_object
-from jupyter_elastic.cluster.kubernetes.objects import Meta, PodObject, QuotaObject, QuotaStatus
+from jupyter_elastic.cluster.kubernetes.objects import (
+    Meta,
+    PodObject,
+    QuotaObject,
+    QuotaSpec,
+    QuotaStatus,
+    ScopeRequirement,
+    ScopeSelector,
+)
 from jupyter_elastic.cluster.kubernetes.quota import Quota
 from jupyter_elastic.errors import Conflict, ElasticError, QuotaFull
-from jupyter_elastic.model import Kernel, Pod
+from jupyter_elastic.model import Kernel, Pod, Template
+from jupyter_elastic.podoptions import PodOptions
 from jupyter_elastic.resources import MIB, Resources
 
 from .objects import pod as pod_object
+from .test_counts import WORK
 
 
 def size(memory: int) -> Resources:
@@ -30,6 +41,7 @@ class World:
     def __init__(self, cap: int | None = None) -> None:
         self.objects: dict[str, PodObject] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.templates: dict[str, Template] = {}
         self.hard: dict[str, str] = {}
         self.deleted: list[str] = []
         self.fails: ElasticError | None = None
@@ -329,3 +341,29 @@ async def test_a_quota_that_is_not_seen_yet_takes_no_more_warm_pods_at_once(
     await it.quota.within(create)
     assert it.deleted == ["a"]
     assert looks > 1, "it was waited for"
+
+
+def test_a_quota_of_a_priority_class_counts_where_a_template_or_a_pod_is_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = World()
+    scope = ScopeRequirement(scope_name="PriorityClass", operator="In", values=("low",))
+    spec = QuotaSpec(scope_selector=ScopeSelector(match_expressions=(scope,)))
+    status = QuotaStatus(hard={"pods": "7"}, used={"pods": "0"})
+    one = QuotaObject(metadata=Meta(name="q"), spec=spec, status=status)
+    monkeypatch.setattr(it, "quotas", lambda: [one])
+
+    def offered(priority_class: str) -> dict[str, Template]:
+        options = PodOptions(priority_class=priority_class)
+        return {"work": replace(WORK, kubernetes=options)}
+
+    it.templates = offered("high")
+    assert it.quota.capacity().counts == {}
+    it.templates = offered("low")
+    assert it.quota.capacity().counts == {"pods": 7}
+    it.templates = offered("")
+    assert it.quota.capacity().counts == {}
+    it.warm("a")
+    made = it.objects["a"]
+    it.objects["a"] = replace(made, spec=replace(made.spec, priority_class_name="low"))  # a default
+    assert it.quota.capacity().counts == {"pods": 7}

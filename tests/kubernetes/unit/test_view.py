@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from jupyter_elastic.cluster.kubernetes.view import View
 
 from .fakeapi import NAMESPACE, FakeApi, connected, failure
+from .objects import pod as pod_object
 
 KERNELS = f"/apis/elastic.jupyter.org/v1alpha1/namespaces/{NAMESPACE}/kernels"
 ABSENT = failure(404, "NotFound", "not found", details={"name": "k", "kind": "kernels"})
@@ -95,3 +97,20 @@ async def test_a_pod_is_read_by_itself_as_well(tmp_path: Path) -> None:
         fake.delete("p")
         await view.read_pod("p")
         assert view.pods == {}
+
+
+async def test_warm_pods_are_counted_by_template(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, view):
+
+        def show(version: int, name: str, phase: str) -> None:
+            marks = {"name": name, "uid": name, "resourceVersion": str(version)}
+            view.took(msgspec.json.encode(pod_object(phase, metadata=marks)))
+
+        show(1, "a", "warm")
+        show(2, "b", "warm")
+        show(3, "a", "warm")
+        assert view.warm["t"] == 2
+        show(4, "a", "claimed")
+        assert view.warm["t"] == 1
+        view.forget(view.pods["b"])
+        assert view.warm["t"] == 0
