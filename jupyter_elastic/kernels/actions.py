@@ -27,6 +27,7 @@ class ActionsMixin:
         _elastic_starts: dict[str, asyncio.Task[None]]
         _elastic_km: Callable[[str], Any]
         _check_kernel_id: Callable[[str], None]
+        _record_failed_of: Callable[[str], bool]
         elastic_started: Callable[[str], Coroutine[Any, Any, None]]
 
     async def interrupt_kernel(self, kernel_id: str) -> None:
@@ -51,8 +52,14 @@ class ActionsMixin:
         """
         if self._elastic_km(kernel_id) is not None:
             self._check_kernel_id(kernel_id)
-            if await self._attached(kernel_id):
-                return
+            failed = self._record_failed_of(kernel_id)
+            try:
+                if await self._attached(kernel_id):
+                    return
+            except ElasticError:
+                if not failed:
+                    raise
+                # The start that failed was only being tidied up: this is a wish for another.
         await super().restart_kernel(kernel_id, now=now)  # type: ignore[misc]
 
     async def _attached(self, kernel_id: str) -> bool:

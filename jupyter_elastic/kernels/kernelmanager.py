@@ -114,8 +114,12 @@ class ElasticKernelManagerMixin:
         env = None if self.elastic_adopted else launch.get("env")
         cwd = None if self.elastic_adopted else launch.get("cwd")
         self.elastic_busy = True
+        before = self.elastic_pod
         try:
             await self._restart_elastic(now, env, cwd)
+            if self.elastic_pod != before:
+                self.start_restarter()  # it has none where its start had failed
+                await self.parent._connected(self, self.kernel_id)  # to its new agent
         except Conflict:
             raise  # somebody else gives it a pod: that will tell how it is
         except ElasticError as error:

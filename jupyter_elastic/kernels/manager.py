@@ -102,6 +102,7 @@ class ElasticMappingMixin(ActionsMixin, AdoptionMixin):
 
     async def _replace_elastic(self, kernel_id: str, resources: Resources) -> None:
         km = self._kernels[kernel_id]
+        await self._attached(kernel_id)  # else its start would go on beside the move
         try:
             await km.move_kernel(resources)
         except ElasticError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .tools import Cell
 from .world import World, template, templates, world_of
 
 KERNELS = "/elastic/api/kernels"
@@ -21,13 +24,29 @@ async def slow(self, pod, connection):
     return await reach(self, pod, connection)
 
 LocalCluster.reach = slow
+delete_pod = LocalCluster.delete_pod
+
+async def slowly(self, name, *args, **kwargs):
+    await asyncio.sleep(1.5)
+    await delete_pod(self, name, *args, **kwargs)
+
+LocalCluster.delete_pod = slowly
 """
-"""Between the record that says Running, and this server's being connected, much time goes by."""
+"""Much time goes by between the record that says Running and this server's being connected, and
+between one that says Failed and the end of what was tried."""
+
+
+def second(home: Path) -> dict[str, Any]:
+    """A template whose first kernel does not come up."""
+    flag = home / "tried"
+    launch = f"exec {sys.executable} -m ipykernel_launcher -f {{connection_file}}"
+    script = f"if [ -e {flag} ]; then {launch}; fi; touch {flag}; exit 3"
+    return template("second", argv=["sh", "-c", script], language="python")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[World]:
-    with world_of(SLOW + templates(template("work", pool=1))) as world:
+    with world_of(lambda home: SLOW + templates(template("work", pool=1), second(home))) as world:
         yield world
 
 
@@ -79,3 +98,21 @@ def test_an_interrupt_during_a_restart(world: World, early: str) -> None:
 
     assert world.run(both()) == [200, 204, 200]
     assert world.execute(early, "'x' in globals()") == "False"
+
+
+def test_a_start_that_failed_is_restarted_at_once(world: World) -> None:
+    kernel_id = world.post(KERNELS, {"template": "second"})["kernel_id"]
+    world.phase(kernel_id, "Failed")
+    world.post(f"/api/kernels/{kernel_id}/restart")
+    assert world.elastic(kernel_id)["phase"] == "Running"
+    assert world.execute(kernel_id, "6 * 7") == "42"
+
+    async def dies() -> str:
+        channel = await world.server.connect(kernel_id)
+        cell = Cell(channel, "import os; os._exit(3)")
+        await cell.status("restarting")
+        channel.close()
+        return cell.output
+
+    assert "exit code 3" in world.run(dies()), "the server hears its new agent"
+    world.delete(f"/api/kernels/{kernel_id}")

@@ -219,7 +219,12 @@ def test_agent_killed_ends_the_pod_and_says_so(home: Path) -> None:
             await server.request("POST", f"/api/kernels/{kernel_id}/restart", {})
             again = await phase(server, kernel_id, "Running")
             assert again["pod"] != view["pod"]
-            assert await (await server.connect(kernel_id)).execute("6 * 7") == "42"
+            channel = await server.connect(kernel_id)
+            assert await channel.execute("6 * 7") == "42"
+            # What the new agent says is heard.
+            cell = Cell(channel, "import os; os._exit(3)")
+            await cell.status("restarting")
+            assert "exit code 3" in cell.output
         finally:
             await server.stop()
 
