@@ -9,24 +9,23 @@ import {
   SessionContextDialogs,
   showDialog
 } from '@jupyterlab/apputils';
-import { ServiceManager } from '@jupyterlab/services';
+import { Kernel, ServiceManager } from '@jupyterlab/services';
 import {
   ITranslator,
   nullTranslator,
   TranslationBundle
 } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import * as React from 'react';
-import { MoveQuestion } from './components/moveQuestion';
 import { CurrentDocument } from './current';
 import { raisedMemory } from './fitting';
 import { keepResources, metadataOf } from './metadata';
 import { ElasticModel } from './model';
+import { askToLeave, askToMove, askToStop, askToStopMany } from './questions';
+import { Ran } from './ran';
 import { ElasticProblem, IKernel, IResourceWish, IStartRequest } from './request';
 import { isMovable } from './resize';
-import { showResources } from './resources';
 import { KernelStart } from './start';
-import { kernelTitle, notebookOf, sessionPath } from './titles';
+import { notebookOf, sessionPath } from './titles';
 import { METADATA_KEY } from './tokens';
 
 export class ElasticActions {
@@ -36,6 +35,7 @@ export class ElasticActions {
     this._commands = options.commands;
     this._serviceManager = options.serviceManager;
     this._defaultPath = options.defaultPath ?? (() => '');
+    this._ran = options.ran ?? null;
     const translator = options.translator ?? nullTranslator;
     this._trans = translator.load('jupyter_elastic');
     this._dialogs = options.dialogs ?? new SessionContextDialogs({ translator });
@@ -48,30 +48,41 @@ export class ElasticActions {
    * Start a kernel and, once it runs, attach the current notebook or console to it; where none
    * is open, a new notebook. Until then the old kernel stays, and it does if the start fails.
    *
-   * Resolves when the start is accepted; `attached` of the result when all is done. With `isNew`
-   * it is always a new notebook.
+   * Resolves when the start is accepted; `attached` of the result when all is done. Resolves with
+   * null where the user would rather keep the old kernel.
    */
   async start(
     request: IStartRequest,
-    isNew = false
-  ): Promise<{ start: KernelStart; attached: Promise<void> }> {
+    options: IStartOptions = {}
+  ): Promise<{ start: KernelStart; attached: Promise<void> } | null> {
+    const { isNew, hasConsent } = options;
     const context = isNew ? null : this._current.sessionContext;
     const notebook = isNew ? null : this._current.notebook;
     const path = request.path ?? (context ? context.path : this._defaultPath());
+    const name = this._current.name;
+    const isKnown = hasConsent || this._workOf(context) !== null;
+    if (!hasConsent && !(await this._askToLeave(context, name))) {
+      return null;
+    }
     const start = await this._model.start({ ...request, path });
     const attach = async (): Promise<void> => {
       const kernel = await start.running;
       if (context && !context.isDisposed) {
-        // First the wish, so that a save at any moment finds it.
-        if (notebook?.model) {
-          keepResources(notebook.model, kernel);
+        // What was run while the other started has been asked about by nobody.
+        if (!isKnown && !(await this._askToLeave(context, name, kernel))) {
+          return;
         }
-        await context.changeKernel({ id: kernel.kernel_id });
+        await this._use(context, notebook, kernel);
       } else if (!context) {
         await this._openNew(kernel, path);
       }
     };
     return { start, attached: attach() };
+  }
+
+  /** Whether the current document's kernel has run something, which a start for it would lose. */
+  get wouldLose(): boolean {
+    return this._workOf(this._current.sessionContext) !== null;
   }
 
   /** Resize, and keep the new resources in the notebooks that are open on the kernel. */
@@ -93,7 +104,8 @@ export class ElasticActions {
       return false;
     }
     this._askedToMove = true;
-    const hasConsent = await this._askToMove(kernel, wish, refusal).finally(() => {
+    const asked = askToMove(kernel, wish, refusal, this._trans);
+    const hasConsent = await asked.finally(() => {
       this._askedToMove = false;
     });
     if (!hasConsent) {
@@ -171,25 +183,8 @@ export class ElasticActions {
   async stop(id: string, ask = true): Promise<boolean> {
     const kernel = this._model.kernel(id);
     const loses = kernel?.phase === 'Running' || kernel?.phase === 'Moving';
-    if (ask && loses) {
-      const trans = this._trans;
-      const { button } = await showDialog({
-        title: trans.__('Stop the kernel?'),
-        body: trans.__(
-          'The variables of "%1" are lost; the notebook stays.',
-          kernelTitle(kernel)
-        ),
-        buttons: [
-          Dialog.cancelButton(),
-          Dialog.warnButton({
-            label: trans.__('Stop'),
-            ariaLabel: trans.__('Stop the kernel')
-          })
-        ]
-      });
-      if (!button.accept) {
-        return false;
-      }
+    if (ask && loses && !(await askToStop(kernel, this._trans))) {
+      return false;
     }
     await this._end(id);
     return true;
@@ -200,33 +195,10 @@ export class ElasticActions {
    * the others; rejects with the first failure. Resolves with whether there was consent.
    */
   async stopMany(ids: readonly string[]): Promise<boolean> {
-    const trans = this._trans;
     const kernels = ids
       .map(id => this._model.kernel(id))
       .filter((one): one is IKernel => one !== null);
-    if (!kernels.length) {
-      return false;
-    }
-    const { button } = await showDialog({
-      title: trans._n('Stop %1 kernel?', 'Stop %1 kernels?', kernels.length),
-      body: trans.__(
-        'The variables of %1 are lost; notebooks stay.',
-        shortList(kernels.map(kernelTitle), trans)
-      ),
-      buttons: [
-        Dialog.cancelButton(),
-        Dialog.warnButton({
-          label: trans.__('Stop'),
-          ariaLabel: trans._n(
-            'Stop %1 kernel; its variables are lost',
-            'Stop %1 kernels; their variables are lost',
-            kernels.length
-          )
-        })
-      ],
-      defaultButton: 0
-    });
-    if (!button.accept) {
+    if (!kernels.length || !(await askToStopMany(kernels, this._trans))) {
       return false;
     }
     const ends = await Promise.allSettled(kernels.map(one => this._end(one.kernel_id)));
@@ -247,18 +219,20 @@ export class ElasticActions {
     await this._openNew(kernel, this._defaultPath());
   }
 
-  /** Let the current notebook or console use a kernel that runs already. */
+  /**
+   * Let the current notebook or console use a kernel that runs already, after asking where its old
+   * one has run something.
+   */
   async attach(kernel: IKernel): Promise<void> {
     const context = this._current.sessionContext;
+    const { notebook, name } = this._current;
     if (!context) {
       await this.open(kernel);
+    } else if (context.session?.kernel?.id === kernel.kernel_id) {
       return;
+    } else if (await this._askToLeave(context, name)) {
+      await this._use(context, notebook, kernel);
     }
-    const notebook = this._current.notebook;
-    if (notebook?.model) {
-      keepResources(notebook.model, kernel);
-    }
-    await context.changeKernel({ id: kernel.kernel_id });
   }
 
   /** Whether something is open that can be restarted on this kernel. */
@@ -295,32 +269,42 @@ export class ElasticActions {
     }
   }
 
-  private async _askToMove(
-    kernel: IKernel,
-    wish: IResourceWish,
-    refusal: string
+  private async _use(
+    context: ISessionContext,
+    notebook: CurrentDocument['notebook'],
+    kernel: IKernel
+  ): Promise<void> {
+    // First the wish, so that a save at any moment finds it.
+    if (notebook?.model) {
+      keepResources(notebook.model, kernel);
+    }
+    await context.changeKernel({ id: kernel.kernel_id });
+  }
+
+  /** The document's kernel if its end would lose something. */
+  private _workOf(context: ISessionContext | null): Kernel.IKernelConnection | null {
+    const kernel = context?.session?.kernel;
+    return kernel && this._ran?.hasWork(kernel) ? kernel : null;
+  }
+
+  /**
+   * Whether a document may leave its kernel, which is asked only where something would be lost;
+   * `ready` is the other one, if it runs already.
+   */
+  private async _askToLeave(
+    context: ISessionContext | null,
+    name: string,
+    ready: IKernel | null = null
   ): Promise<boolean> {
-    const trans = this._trans;
-    const { button } = await showDialog({
-      title: trans.__('Move the kernel to another pod?'),
-      body: React.createElement(MoveQuestion, {
-        title: kernelTitle(kernel),
-        size: showResources({ ...kernel.resources, ...wish }),
-        isBusy: kernel.execution_state === 'busy',
-        refusal,
-        trans
-      }),
-      buttons: [
-        Dialog.cancelButton(),
-        Dialog.warnButton({
-          label: trans.__('Move'),
-          ariaLabel: trans.__('Move the kernel; its variables are lost')
-        })
-      ],
-      // Enter, pressed once too often at Apply, must not lose anything.
-      defaultButton: 0
-    });
-    return button.accept;
+    const kernel = this._workOf(context);
+    const reason = ready
+      ? this._trans.__(
+          'The new kernel is there. Without it, it stays under My kernels.'
+        )
+      : '';
+    return (
+      kernel === null || askToLeave(name, kernel.status === 'busy', reason, this._trans)
+    );
   }
 
   /** Let the notebooks that are open on a kernel say what it has. */
@@ -371,17 +355,16 @@ export class ElasticActions {
   private readonly _dialogs: ISessionContext.IDialogs;
   private readonly _trans: TranslationBundle;
   private readonly _defaultPath: () => string;
+  private readonly _ran: Ran | null;
   /** A second press of the button, before the dialog has the focus, is no second question. */
   private _askedToMove = false;
 }
 
-/** The first few, and how many more there are. */
-function shortList(titles: readonly string[], trans: TranslationBundle): string {
-  const named = titles.slice(0, 3).map(title => `"${title}"`);
-  const more = titles.length - named.length;
-  return more
-    ? trans._n('%2 and %1 more', '%2 and %1 more', more, named.join(', '))
-    : named.join(', ');
+export interface IStartOptions {
+  /** For a new notebook in any case. */
+  isNew?: boolean;
+  /** Whether the user knows already that the variables of the old kernel are lost. */
+  hasConsent?: boolean;
 }
 
 export namespace ElasticActions {
@@ -394,5 +377,7 @@ export namespace ElasticActions {
     translator?: ITranslator;
     /** The folder for new notebooks. */
     defaultPath?: () => string;
+    /** What knows of which kernels something would be lost; without it nothing is asked. */
+    ran?: Ran;
   }
 }

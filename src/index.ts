@@ -8,6 +8,7 @@ import { chipPlugin } from './plugins/chip';
 import { commandsPlugin } from './plugins/commands';
 import { launcherPlugin } from './plugins/launcher';
 import { linkPlugin } from './plugins/link';
+import { lostCellsPlugin } from './plugins/lostCells';
 import { modelPlugin } from './plugins/model';
 import { notificationsPlugin } from './plugins/notifications';
 import { panelPlugin } from './plugins/panel';
@@ -31,6 +32,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   linkPlugin,
   notificationsPlugin,
   reconnectPlugin,
+  lostCellsPlugin,
   renamesPlugin
 ];
 

@@ -4,12 +4,36 @@
  * Lab words one otherwise, it simply stays.
  */
 import { Dialog } from '@jupyterlab/apputils';
+import { PathExt } from '@jupyterlab/coreutils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 /** Dismiss the dialogs with that title; `title` as it is in Lab's source. */
 export function dismissTitled(title: string, translator: ITranslator | null): void {
   const text = labs(translator).__(title);
-  dismiss('.jp-Dialog-header', text);
+  findTitled(text).forEach(dialog => dialog.reject());
+}
+
+/**
+ * Save again what Lab says it could not save, and dismiss what it said: where that fails too, Lab
+ * says so anew.
+ */
+export async function saveAgain(
+  documents: readonly ISavable[],
+  translator: ITranslator | null
+): Promise<void> {
+  const titleOf = (one: ISavable): string =>
+    labs(translator).__('File Save Error for %1', PathExt.basename(one.localPath));
+  const failed = documents.filter(one => findTitled(titleOf(one)).length > 0);
+  for (const one of failed) {
+    findTitled(titleOf(one)).forEach(dialog => dialog.reject());
+    await one.save().catch(() => undefined);
+  }
+}
+
+/** What is open, as Lab's contexts of documents are. */
+export interface ISavable {
+  readonly localPath: string;
+  save(): Promise<void>;
 }
 
 /**
@@ -34,4 +58,13 @@ function dismiss(part: string, text: string): boolean {
   );
   found.forEach(dialog => dialog.reject());
   return found.length > 0;
+}
+
+/** Also of dialogs that wait for another one: their title is not drawn yet, but in their label. */
+function findTitled(title: string): Dialog<unknown>[] {
+  return Dialog.tracker.filter(
+    ({ node }) =>
+      node.querySelector('.jp-Dialog-header')?.textContent === title ||
+      !!node.ariaLabel?.startsWith(`${title} `)
+  );
 }

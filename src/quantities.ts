@@ -133,6 +133,14 @@ export function showMemory(bytes: number): string {
     : `${Math.round(bytes / 1024)} KiB`;
 }
 
+/**
+ * Memory in use, for people. What a kernel itself needs is left out of such figures, so that a new
+ * one uses nearly nothing: "0 KiB" would look as if nothing had been measured.
+ */
+export function showUsed(bytes: number): string {
+  return bytes < MIB ? '< 1 MiB' : showMemory(bytes);
+}
+
 const CPU_STEPS = [
   100, 250, 500, 750, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 5000, 6000, 7000, 8000,
   10000, 12000, 14000, 16000, 20000, 24000, 28000, 32000, 40000, 48000, 56000, 64000,

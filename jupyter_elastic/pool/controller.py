@@ -226,7 +226,7 @@ class PoolController:
         size = self.cluster.pool_size(template)
         if size is None:
             return Goal(None, "The pool is paused.")
-        return Goal(size, "As configured.")
+        return Goal(size, "A fixed number, as set or by default.")
 
     def targets(self) -> dict[str, int]:
         """Warm pods wanted, per template."""

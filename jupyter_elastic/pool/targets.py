@@ -150,7 +150,9 @@ def _wish(line: Line, snapshot: Snapshot, now: float) -> _Wish:
     settings = snapshot.settings
     if line.size is not None:
         size = max(0, line.size)
-        return _Wish(line=line, floor=size, number=size, why="As configured.")
+        return _Wish(
+            line=line, floor=size, number=size, why="A fixed number, as set or by default."
+        )
     demand = line.demand
     refill = demand.refill if demand is not None else REFILL
     largest = max((floor.size for floor in line.schedule), default=0)

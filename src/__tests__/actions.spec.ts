@@ -3,6 +3,7 @@ import { ServiceManager } from '@jupyterlab/services';
 import { ElasticActions } from '../actions';
 import { CurrentDocument } from '../current';
 import { ElasticModel } from '../model';
+import { Ran } from '../ran';
 import { ElasticProblem } from '../request';
 import { FakeApi, makeKernel } from './fakes';
 
@@ -36,7 +37,7 @@ describe('moving a kernel to another pod', () => {
 
   const press = async (label: string): Promise<string> => {
     const look = (): HTMLElement | null => document.querySelector('.jp-Dialog');
-    while (!look()?.querySelector('.jp-Elastic-move')) {
+    while (!look()?.querySelector('.jp-Elastic-question')) {
       await new Promise(resolve => setTimeout(resolve, 5));
     }
     const dialog = look()!;
@@ -145,5 +146,119 @@ describe('stopping several kernels and starting again', () => {
   it('opens the notebook where it is not open', async () => {
     await startAgain();
     expect(executed).toEqual([{ path: 'work/demo.ipynb', kernel: { id: 'k4' } }]);
+  });
+});
+
+describe('giving a notebook another kernel', () => {
+  let api: FakeApi;
+  let model: ElasticModel;
+  let actions: ElasticActions;
+  let hasWork: boolean;
+  let changed: unknown[];
+
+  beforeEach(async () => {
+    api = new FakeApi();
+    api.put(makeKernel());
+    model = new ElasticModel({ api, standby: 'never' });
+    await model.open();
+    hasWork = true;
+    changed = [];
+    const context = {
+      path: 'work/demo.ipynb',
+      isDisposed: false,
+      session: { kernel: { id: 'plain', status: 'busy' } },
+      changeKernel: (kernel: object) => Promise.resolve(changed.push(kernel))
+    };
+    actions = new ElasticActions({
+      model,
+      current: {
+        sessionContext: context,
+        notebook: null,
+        name: 'demo.ipynb'
+      } as unknown as CurrentDocument,
+      commands: new CommandRegistry(),
+      serviceManager: {} as ServiceManager.IManager,
+      ran: { hasWork: () => hasWork } as unknown as Ran
+    });
+  });
+
+  afterEach(() => model.dispose());
+
+  const question = async (): Promise<HTMLElement> => {
+    for (;;) {
+      const dialog = document.querySelector<HTMLElement>('.jp-Dialog');
+      if (dialog?.querySelector('.jp-Elastic-question')) {
+        return dialog;
+      }
+      await new Promise(resolve => setTimeout(resolve, 5));
+    }
+  };
+  const press = async (label: string): Promise<string> => {
+    const dialog = await question();
+    const said = dialog.textContent ?? '';
+    [...dialog.querySelectorAll('button')]
+      .find(button => button.textContent === label)!
+      .click();
+    return said;
+  };
+  const run = async (): Promise<void> => {
+    const started = model.kernels.find(one => one.phase === 'Starting')!;
+    api.put({ ...started, phase: 'Running' });
+    api.steps.delete(started.kernel_id);
+    await model.refresh();
+  };
+
+  it('says what is lost before anything starts, and does not without consent', async () => {
+    const begun = actions.start({ template: 'py' });
+    const dialog = await question();
+    await new Promise(resolve => setTimeout(resolve, 20));
+    expect(document.activeElement?.textContent).toBe('Cancel');
+    expect(dialog.textContent).toContain(
+      '"demo.ipynb" gets another kernel, and the one that it is on ends.'
+    );
+    expect(dialog.textContent).toContain('All its variables are lost.');
+    expect(dialog.textContent).toContain('The cell that runs now is ended.');
+    await press('Cancel');
+    expect(await begun).toBeNull();
+    const attached = actions.attach(model.kernel('k1')!);
+    await press('Cancel');
+    await attached;
+    expect(api.count('start')).toBe(0);
+    expect(changed).toEqual([]);
+  });
+
+  it('does on consent, once', async () => {
+    const asked = actions.start({ template: 'py' });
+    await press('Change');
+    const begun = await asked;
+    await run();
+    await begun!.attached;
+    const attached = actions.attach(model.kernel('k1')!);
+    await press('Change');
+    await attached;
+    expect(changed).toEqual([{ id: 'k2' }, { id: 'k1' }]);
+  });
+
+  it('asks nothing where nothing is lost, or it was said already', async () => {
+    const told = await actions.start({ template: 'py' }, { hasConsent: true });
+    await run();
+    await told!.attached;
+    hasWork = false;
+    const begun = await actions.start({ template: 'py' });
+    await run();
+    await begun!.attached;
+    await actions.attach(model.kernel('k1')!);
+    expect(changed).toEqual([{ id: 'k2' }, { id: 'k3' }, { id: 'k1' }]);
+  });
+
+  it('asks about what was run while the other kernel started', async () => {
+    hasWork = false;
+    const begun = await actions.start({ template: 'py' });
+    hasWork = true;
+    await run();
+    expect(await press('Cancel')).toContain('stays under My kernels');
+    await begun!.attached;
+    expect(changed).toEqual([]);
+    expect(model.kernel('k2')).not.toBeNull();
   });
 });

@@ -11,7 +11,8 @@ import {
   readCpu,
   readMemory,
   showCores,
-  showMemory
+  showMemory,
+  showUsed
 } from '../quantities';
 
 describe('parseCpu', () => {
@@ -101,6 +102,8 @@ describe('format and show', () => {
     expect(showMemory(1.5 * GIB)).toBe('1.5 GiB');
     expect(showMemory(100 * GIB)).toBe('100 GiB');
     expect(showMemory(2048 * GIB)).toBe('2 TiB');
+    expect(showUsed(0)).toBe('< 1 MiB');
+    expect(showUsed(MIB)).toBe('1 MiB');
   });
 
   it('reads back what the field itself shows', () => {

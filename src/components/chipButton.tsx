@@ -1,7 +1,7 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import { isStarting } from '../happenings';
-import { showMemory } from '../quantities';
+import { showMemory, showUsed } from '../quantities';
 import { IKernel, IUsage } from '../request';
 import { showResources, toValue } from '../resources';
 import { levelOf, partOf } from './useBar';
@@ -20,7 +20,7 @@ export function ChipButton(props: IChipButtonProps): JSX.Element {
   const limit = toValue(kernel.actual ?? kernel.resources).memory;
   const part = partOf(usage ? usage.memory : null, limit);
   const use = usage
-    ? trans.__('%1 of %2 memory in use', showMemory(usage.memory), showMemory(limit))
+    ? trans.__('%1 of %2 memory in use', showUsed(usage.memory), showMemory(limit))
     : '';
   const text = isStarting(kernel)
     ? trans.__('Starting…')

@@ -35,6 +35,8 @@ export interface IStartFormProps {
   asked?: IAsked;
   /** Where the kernel will be used, for the button; empty for a new notebook. */
   target: string;
+  /** What will be lost by a start, if nothing else asks about it: one sentence. */
+  loss?: string;
   /** Why the last attempt was refused. */
   problem: ElasticProblem | null;
   isStarting: boolean;
@@ -241,6 +243,13 @@ export const StartForm = React.memo(function StartForm(
             {trans.__('Dismiss')}
           </button>
         </Notice>
+      )}
+      {props.loss && (
+        <Notice
+          kind="warning"
+          message={props.loss}
+          remedy={trans.__('All its variables are lost.')}
+        />
       )}
       <div className="jp-Elastic-buttons">
         <button

@@ -1,6 +1,6 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
-import { showCores, showMemory } from '../quantities';
+import { showCores, showMemory, showUsed } from '../quantities';
 import { IGpuUsage, IKernel, IUsage } from '../request';
 import { toValue } from '../resources';
 import { gpuUtilization, ISample } from '../samples';
@@ -65,7 +65,7 @@ export const Use = React.memo(function Use(props: {
         text={
           memory === null
             ? trans.__('– of %1', memoryText)
-            : trans.__('%1 of %2', showMemory(memory), memoryText)
+            : trans.__('%1 of %2', showUsed(memory), memoryText)
         }
         caption={
           usage?.memory_peak

@@ -6,6 +6,7 @@ import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator } from '@jupyterlab/translation';
 import { ElasticActions } from '../actions';
 import { CurrentDocument } from '../current';
+import { Ran } from '../ran';
 import { IElasticActions, IElasticModel, PACKAGE } from '../tokens';
 
 /** Joins the model with the notebooks and consoles that are open. */
@@ -32,6 +33,11 @@ export const actionsPlugin: JupyterFrontEndPlugin<IElasticActions> = {
     browser: IDefaultFileBrowser | null
   ) => {
     const current = new CurrentDocument({ shell: app.shell, notebooks, consoles });
+    const ran = new Ran(window.sessionStorage);
+    for (const tracker of [notebooks, consoles]) {
+      tracker?.forEach(panel => ran.watch(panel.sessionContext));
+      tracker?.widgetAdded.connect((_, panel) => ran.watch(panel.sessionContext));
+    }
     const actions = new ElasticActions({
       model,
       current,
@@ -39,7 +45,8 @@ export const actionsPlugin: JupyterFrontEndPlugin<IElasticActions> = {
       serviceManager: app.serviceManager,
       dialogs,
       translator: translator ?? undefined,
-      defaultPath: () => browser?.model.path ?? ''
+      defaultPath: () => browser?.model.path ?? '',
+      ran
     });
     return { actions, current };
   }

@@ -98,7 +98,14 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
             },
             resources: RESOURCES,
             name: { type: 'string' },
-            path: { type: 'string' }
+            path: { type: 'string' },
+            ask: {
+              type: 'boolean',
+              default: true,
+              description: trans.__(
+                'Whether to ask first where variables would be lost.'
+              )
+            }
           }
         }
       },
@@ -113,9 +120,11 @@ export const commandsPlugin: JupyterFrontEndPlugin<void> = {
           path: args.path as string | undefined
         };
         return tried(trans.__('Cannot start the kernel'), async () => {
-          const { start, attached } = await actions.start(request);
-          await attached;
-          return start.kernel.kernel_id;
+          const begun = await actions.start(request, {
+            hasConsent: args.ask === false
+          });
+          await begun?.attached;
+          return begun?.start.kernel.kernel_id;
         });
       }
     });

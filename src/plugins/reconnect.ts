@@ -1,7 +1,9 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { Notification } from '@jupyterlab/apputils';
+import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
-import { dismissTitled } from '../labDialogs';
+import { DocumentRegistry } from '@jupyterlab/docregistry';
+import { dismissTitled, saveAgain } from '../labDialogs';
 import { ElasticModel } from '../model';
 import { IElasticModel, PACKAGE } from '../tokens';
 
@@ -17,15 +19,16 @@ export const reconnectPlugin: JupyterFrontEndPlugin<void> = {
   description: 'Goes on by itself after the server was away.',
   autoStart: true,
   requires: [IElasticModel],
-  optional: [ITranslator],
+  optional: [ITranslator, INotebookTracker],
   activate: (
     app: JupyterFrontEnd,
     model: IElasticModel,
-    translator: ITranslator | null
+    translator: ITranslator | null,
+    notebooks: INotebookTracker | null
   ) => {
     const trans = (translator ?? nullTranslator).load('jupyter_elastic');
     let isAway = false;
-    app.serviceManager.connectionFailure.connect(() => {
+    const onAway = (): void => {
       if (isAway || !model.kernels.length) {
         return;
       }
@@ -33,6 +36,7 @@ export const reconnectPlugin: JupyterFrontEndPlugin<void> = {
       void comeBack(model).then(() => {
         isAway = false;
         dismissTitled('Server Connection Error', translator);
+        void saveAgain(openIn(app.shell), translator);
         const count = model.kernels.filter(one => one.phase === 'Running').length;
         if (count) {
           Notification.success(
@@ -45,9 +49,29 @@ export const reconnectPlugin: JupyterFrontEndPlugin<void> = {
           );
         }
       });
+    };
+    app.serviceManager.connectionFailure.connect(onAway);
+    notebooks?.widgetAdded.connect((_, { context }) => {
+      context.saveState.connect(async (_, state) => {
+        if (state === 'failed') {
+          // Lab may notice later than this that the server is away, or not at all.
+          await model.refresh().catch(() => undefined);
+          if (model.problem) {
+            onAway();
+          }
+        }
+      });
     });
   }
 };
+
+/** The documents in the main area. */
+function openIn(shell: JupyterFrontEnd.IShell): DocumentRegistry.Context[] {
+  return [...shell.widgets('main')].flatMap(widget => {
+    const { context } = widget as { context?: DocumentRegistry.Context };
+    return context?.localPath ? [context] : [];
+  });
+}
 
 /** Resolves when the server answers again; asks only while somebody looks. */
 export async function comeBack(

@@ -47,7 +47,11 @@ export class PanelStart {
     this._isUnderWay = true;
     this._changed.emit();
     try {
-      const { start, attached } = await this._actions.start(request);
+      const begun = await this._actions.start(request);
+      if (!begun) {
+        return;
+      }
+      const { start, attached } = begun;
       const { template, resources } = request;
       this._model.remembered.noteChoice(template, resources ?? {});
       this._accepted = start;

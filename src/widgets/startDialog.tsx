@@ -8,6 +8,7 @@ import { ElasticActions } from '../actions';
 import { StartForm } from '../components/startForm';
 import { IAsked } from '../link';
 import { ElasticModel } from '../model';
+import { leaving } from '../questions';
 import { ElasticProblem, IStartRequest } from '../request';
 
 export class StartDialogBody extends ReactWidget {
@@ -35,6 +36,7 @@ export class StartDialogBody extends ReactWidget {
         preferred={this._options.template}
         asked={this._options.asked}
         target={this._options.target}
+        loss={this._loss}
         problem={this._problem}
         isStarting={this._isStarting}
         remembered={model.remembered}
@@ -49,17 +51,25 @@ export class StartDialogBody extends ReactWidget {
     );
   }
 
+  /** What a start for the current document loses; empty where nothing is. */
+  private get _loss(): string {
+    const { actions, isNew, target, trans } = this._options;
+    return !isNew && actions.wouldLose ? leaving(target, trans) : '';
+  }
+
   private async _start(request: IStartRequest): Promise<void> {
     const { actions, model, trans, isNew } = this._options;
     this._problem = null;
     this._isStarting = true;
     this.update();
     try {
-      const { start, attached } = await actions.start(request, isNew);
+      // A dialog of its own would wait for this one: the form has said what is lost.
+      const hasConsent = this._loss !== '';
+      const begun = await actions.start(request, { isNew, hasConsent });
       model.remembered.noteChoice(request.template, request.resources ?? {});
       // From here on notifications tell how the start goes, and why it failed.
-      attached.catch(error => {
-        if (!start.problem) {
+      begun?.attached.catch(error => {
+        if (!begun.start.problem) {
           void actions.showProblem(trans.__('Cannot attach'), error);
         }
       });

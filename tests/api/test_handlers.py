@@ -119,7 +119,7 @@ async def test_every_operation_answers_as_documented(
     pool = check.operation("getPool", await call("GET", "pool"))
     row = pool["templates"][0]
     assert (row["template"], row["warming"], row["claimed"]) == ("small", 1, 1)
-    assert row["reason"] == "As configured."
+    assert row["reason"] == "A fixed number, as set or by default."
     capacity = check.operation("getCapacity", await call("GET", "capacity"))
     assert capacity["memory"] == {"total": "16Gi", "used": "3Gi", "free": "13Gi"}
 

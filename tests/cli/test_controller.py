@@ -158,7 +158,7 @@ def test_controllers_take_over_from_each_other_and_tell_why(
 
     good, bad = until(explained, "a reason for the broken one")
     assert (good["template"], good["target"], good["warm"]) == ("good", 1, 1)
-    assert good["reason"] == "As configured."
+    assert good["reason"] == "A fixed number, as set or by default."
     assert not good["message"]
     assert bad["failures"] >= 1
     assert main(["pool", "explain", "bad", "--config", str(controllers.config)]) == 0

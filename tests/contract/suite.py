@@ -607,7 +607,13 @@ class ClusterContract:
         world.run(story)
 
     def test_how_the_pool_stands_is_told_to_others(self, world: World) -> None:
-        row = PoolRow(template="a", target=2, warm=1, warming=1, reason="As configured.")
+        row = PoolRow(
+            template="a",
+            target=2,
+            warm=1,
+            warming=1,
+            reason="A fixed number, as set or by default.",
+        )
 
         async def story(cluster: Cluster) -> None:
             other = world.make(world.capacity)

@@ -211,7 +211,7 @@ def test_the_pool_is_an_object_that_shows_and_steers_it(desk: Desk) -> None:
 
             await shown(warm=1, target=1)
             [row] = status()["templates"]
-            assert row["reason"] == "As configured."
+            assert row["reason"] == "A fixed number, as set or by default."
             [pod] = desk.pods()
             assert pod["metadata"]["ownerReferences"][0]["uid"] == pool["metadata"]["uid"]
             desk.kube.admin.patch(path, {"spec": {"sizes": {"work": 2}}})

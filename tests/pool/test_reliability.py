@@ -541,7 +541,7 @@ async def test_a_constant_size_keeps_below_95_percent_of_the_quota(stage: Stage)
     world.offer("b", 6)
     controller = stage.controller()
     await stage.until(stage.is_full, 30)
-    assert controller.reasons()["a"] == "As configured."
+    assert controller.reasons()["a"] == "A fixed number, as set or by default."
     for _ in range(2):
         world.start_cold("b")
     controller.wake()
@@ -566,7 +566,7 @@ async def test_it_is_told_why(stage: Stage) -> None:
     await asyncio.sleep(60)
     good, bad = stage.client().rows
     assert (good.warm, good.target, good.message, good.retry_at) == (2, 2, "", 0)
-    assert good.reason == "As configured."
+    assert good.reason == "A fixed number, as set or by default."
     assert "no such interpreter" in bad.message
     assert bad.failures >= 3
     assert bad.retry_at

@@ -150,7 +150,7 @@ def test_a_fixed_size_is_a_constant_whatever_the_demand() -> None:
     for demand in (None, class_weeks(2), Demand(MONDAY)):
         target = one(alone(demand, room(20), size=5), MONDAY)
         assert target.size == 5
-        assert target.reason == "As configured."
+        assert target.reason == "A fixed number, as set or by default."
 
 
 def test_a_fixed_size_keeps_below_the_ceiling_and_says_so() -> None:

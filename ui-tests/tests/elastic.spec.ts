@@ -45,6 +45,41 @@ test('starts with resources for the notebook that is open, and keeps them in it'
   expect(await elastic.savedWish(`${tmpPath}/start.ipynb`, wish)).toEqual(wish);
 });
 
+test('asks before a kernel is left that has run something', async ({ page }) => {
+  await elastic.startBare('other');
+  await elastic.newNotebook('leave.ipynb');
+  // Nothing has run: nothing is asked.
+  await elastic.start({});
+  await expect(elastic.chip).toContainText('512 MiB');
+  await elastic.run('x = 41');
+
+  await elastic.panel.getByRole('button', { name: 'Start a kernel' }).click();
+  await elastic.start({ memory: '640 MiB' });
+  // Enter once more is no consent.
+  const dialog = page.locator('.jp-Dialog');
+  await expect(dialog.getByRole('button', { name: 'Cancel' })).toBeFocused();
+  await page.keyboard.press('Enter');
+  await expect(dialog).toBeHidden();
+  const use = elastic.myKernels.getByRole('button', { name: 'Use other' });
+  await use.click();
+  await elastic.leaveKernel('Cancel');
+  expect(await elastic.run('print(x + 1)')).toContain('42');
+  expect(await elastic.kernels()).toHaveLength(2);
+
+  // The dialog of the Kernel menu is the question itself.
+  await page.evaluate(
+    () => void (window as any).jupyterapp.commands.execute('elastic:choose-kernel')
+  );
+  await expect(dialog).toContainText('"leave.ipynb" gets another kernel');
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  await expect(dialog).toBeHidden();
+
+  await use.click();
+  await elastic.leaveKernel('Change');
+  await expect(elastic.chip).toContainText('256 MiB');
+  await expect.poll(() => elastic.run('print("x" in globals())')).toContain('False');
+});
+
 test('knows a notebook that is renamed while its kernel starts', async ({ page }) => {
   await page.route(/\/api\/sessions\?/, async route => {
     if (route.request().method() === 'POST') {
@@ -300,6 +335,7 @@ test('refuses a start for which there is no room, and leaves the old kernel', as
   await elastic.newNotebook('room.ipynb');
   await elastic.run('x = 7');
   await elastic.start({ memory: '7.5 GiB' });
+  await elastic.leaveKernel('Change');
 
   const refusal = elastic.startForm.getByRole('alert');
   await expect(refusal).toContainText('7.5 GiB');
@@ -314,6 +350,7 @@ test('says why a kernel did not start', async ({ page }) => {
   await elastic.newNotebook('fails.ipynb');
   await elastic.run('x = 8');
   await elastic.start({ template: 'fails' });
+  await elastic.leaveKernel('Change');
 
   await expect(elastic.startForm.getByRole('alert')).not.toBeEmpty({ timeout: 60_000 });
   // The form is in front: a notification would only say it again.

@@ -103,6 +103,14 @@ export class ElasticPage {
     await form.getByRole('button', { name: 'Start' }).click();
   }
 
+  /** Answer the question whether a kernel that has run something may be left. */
+  async leaveKernel(answer: 'Change' | 'Cancel'): Promise<void> {
+    const dialog = this.page.locator('.jp-Dialog', { hasText: 'Change the kernel?' });
+    await expect(dialog).toContainText('All its variables are lost.');
+    await dialog.getByRole('button', { name: answer }).click();
+    await expect(dialog).toBeHidden();
+  }
+
   async resize(options: { memory?: string; cpu?: string }): Promise<void> {
     await this._fill(this.resizeForm, options);
     await this.resizeForm.getByRole('button', { name: 'Apply' }).click();

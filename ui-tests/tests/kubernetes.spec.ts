@@ -49,7 +49,7 @@ test('starts from the pool, says where it runs, and resizes with its variables',
   const pool = elastic.panel.locator('[data-section="pool"]');
   await expect(pool.locator('h3')).toContainText('1 warm', { timeout: 60_000 });
   await pool.getByText('Why a target of 1').press('Enter');
-  await expect(pool.getByText('As configured.')).toBeVisible();
+  await expect(pool.getByText('A fixed number, as set or by default.')).toBeVisible();
   await elastic.newNotebook('core.ipynb');
   await elastic.start({ memory: '384 MiB' });
 

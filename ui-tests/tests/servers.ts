@@ -33,11 +33,15 @@ export class OwnServer {
     return this.beside?.state ?? path.join(this._folder, 'state');
   }
 
+  /** Its folder of notebooks. */
+  get root(): string {
+    return path.join(this._folder, 'root');
+  }
+
   /** Begin, or begin again on the same folders; resolves when it answers. */
   async start(): Promise<void> {
     this._folder ||= fs.mkdtempSync(path.join(os.tmpdir(), 'elastic-ui-server-'));
-    const root = path.join(this._folder, 'root');
-    fs.mkdirSync(root, { recursive: true });
+    fs.mkdirSync(this.root, { recursive: true });
     const log = fs.openSync(path.join(this._folder, 'log'), 'a');
     this._process = spawn(
       'jupyter',
@@ -46,7 +50,7 @@ export class OwnServer {
         '--config=jupyter_server_test_config.py',
         `--ServerApp.port=${this._port}`,
         '--ServerApp.port_retries=0',
-        `--ServerApp.root_dir=${root}`
+        `--ServerApp.root_dir=${this.root}`
       ],
       {
         env: {

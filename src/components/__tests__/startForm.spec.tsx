@@ -170,6 +170,14 @@ describe('StartForm', () => {
     expect(alert.textContent).toContain('Stop a kernel.');
   });
 
+  it('says beside the button what a start loses', () => {
+    const { rerender } = render(<StartForm {...makeProps({ loss: 'It ends.' })} />);
+    expect(screen.getByRole('note').textContent).toContain('It ends.');
+    expect(screen.getByRole('note').textContent).toContain('variables are lost');
+    rerender(<StartForm {...makeProps({ loss: '' })} />);
+    expect(screen.queryByRole('note')).toBeNull();
+  });
+
   it('says what is wrong with templates that cannot be offered', () => {
     render(
       <StartForm
