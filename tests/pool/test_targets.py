@@ -377,6 +377,14 @@ def test_more_quota_never_means_fewer_pods(known: list[Demand], pods: int, more:
     assert all(less[name].size <= plenty[name].size for name in less)
 
 
+def test_a_refill_time_is_the_same_after_a_restart() -> None:
+    """To a second: at the edge of a burst one more would make another target."""
+    demand = Demand(MONDAY)
+    demand.refilled(108.03)
+    again = Demand.from_json(demand.to_json(), now=MONDAY)
+    assert again.refill == demand.refill
+
+
 @settings(max_examples=40, deadline=None)
 @given(demands(), st.floats(0, WEEK))
 def test_demand_survives_a_restart(demand: Demand, when: float) -> None:
