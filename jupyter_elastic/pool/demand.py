@@ -160,8 +160,8 @@ class Demand:
     def refilled(self, seconds: float) -> None:
         """A pod became warm ``seconds`` after it was asked for."""
         if math.isfinite(seconds) and seconds >= 0:
-            # Rounded as it is kept, so that the next controller comes to the same targets.
-            self._refills.append(round(min(max(seconds, 1.0), 1800.0), 1))
+            # Rounded up as it is kept, so that the next controller comes to the same targets.
+            self._refills.append(math.ceil(10 * min(max(seconds, 1.0), 1800.0)) / 10)
             ordered = sorted(self._refills)
             # Rounded, so that a forecast need not be made anew for every pod.
             self._refill = float(math.ceil(ordered[int(0.9 * (len(ordered) - 1) + 0.5)]))
@@ -373,7 +373,7 @@ class Demand:
         return {
             "version": 1,
             "born": round(self.born, 3),
-            "last": round(self.last, 3),
+            "last": self.last,
             "starts": [self.hits, self.misses],
             "rates": [self._slow, self._fast],
             "refills": list(self._refills),

@@ -377,12 +377,15 @@ def test_more_quota_never_means_fewer_pods(known: list[Demand], pods: int, more:
     assert all(less[name].size <= plenty[name].size for name in less)
 
 
-def test_a_refill_time_is_the_same_after_a_restart() -> None:
-    """To a second: at the edge of a burst one more would make another target."""
+def test_the_edge_of_a_burst_is_the_same_after_a_restart() -> None:
+    """A millisecond, or a second of refill time, would make another target there."""
     demand = Demand(MONDAY)
     demand.refilled(108.03)
-    again = Demand.from_json(demand.to_json(), now=MONDAY)
-    assert again.refill == demand.refill
+    demand.observe(MONDAY + 1.8125, True)
+    now = demand.last
+    again = Demand.from_json(json.loads(json.dumps(demand.to_json())), now=now)
+    assert (again.refill, again.last) == (demand.refill, demand.last)
+    assert one(alone(again), now).size == one(alone(demand), now).size
 
 
 @settings(max_examples=40, deadline=None)
