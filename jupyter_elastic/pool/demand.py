@@ -160,7 +160,8 @@ class Demand:
     def refilled(self, seconds: float) -> None:
         """A pod became warm ``seconds`` after it was asked for."""
         if math.isfinite(seconds) and seconds >= 0:
-            self._refills.append(min(max(seconds, 1.0), 1800.0))
+            # Rounded up as it is kept, so that the next controller comes to the same targets.
+            self._refills.append(math.ceil(10 * min(max(seconds, 1.0), 1800.0)) / 10)
             ordered = sorted(self._refills)
             # Rounded, so that a forecast need not be made anew for every pod.
             self._refill = float(math.ceil(ordered[int(0.9 * (len(ordered) - 1) + 0.5)]))
@@ -372,10 +373,10 @@ class Demand:
         return {
             "version": 1,
             "born": round(self.born, 3),
-            "last": round(self.last, 3),
+            "last": self.last,
             "starts": [self.hits, self.misses],
             "rates": [self._slow, self._fast],
-            "refills": [round(one, 1) for one in self._refills],
+            "refills": list(self._refills),
             "scatter": [self._scatter, self._mass],
             "slot": [self._count, self._peak],
             "weeks": {

@@ -377,6 +377,17 @@ def test_more_quota_never_means_fewer_pods(known: list[Demand], pods: int, more:
     assert all(less[name].size <= plenty[name].size for name in less)
 
 
+def test_the_edge_of_a_burst_is_the_same_after_a_restart() -> None:
+    """A millisecond, or a second of refill time, would make another target there."""
+    demand = Demand(MONDAY)
+    demand.refilled(108.03)
+    demand.observe(MONDAY + 1.8125, True)
+    now = demand.last
+    again = Demand.from_json(json.loads(json.dumps(demand.to_json())), now=now)
+    assert (again.refill, again.last) == (demand.refill, demand.last)
+    assert one(alone(again), now).size == one(alone(demand), now).size
+
+
 @settings(max_examples=40, deadline=None)
 @given(demands(), st.floats(0, WEEK))
 def test_demand_survives_a_restart(demand: Demand, when: float) -> None:
