@@ -262,6 +262,24 @@ class AdoptionMixin:
         km.start_restarter()
         await self._connected(km, kernel_id)
 
+    async def _connected_first(self, km: Any, kernel_id: str) -> None:
+        """:meth:`_connected` after a start; its pod may have ended before there was an ear."""
+        assert self.elastic is not None
+        try:
+            await self._connected(km, kernel_id)
+        except ElasticError:
+            await self.elastic.cluster.refresh()
+            if not self._pod_ended(km):
+                raise
+        if self._pod_ended(km):
+            pod = self.elastic.cluster.pods().get(km.elastic_pod)
+            self._spawn(self._pod_gone(km, kernel_id, pod))
+
+    def _pod_ended(self, km: Any) -> bool:
+        assert self.elastic is not None
+        pod = self.elastic.cluster.pods().get(km.elastic_pod)
+        return pod is None or pod.phase is PodPhase.GONE
+
     async def _connected(self, km: Any, kernel_id: str) -> None:
         """Watch activity and listen to the agent; channels are connected."""
         assert self.elastic is not None

@@ -206,11 +206,12 @@ class ElasticMappingMixin(ActionsMixin, AdoptionMixin):
     async def _run_start(self, km: Any, kernel: Kernel, kwargs: dict[str, Any]) -> None:
         if kwargs["env"] is None:
             del kwargs["env"]
-        kernel_id = kernel.kernel_id
+        kernel_id, launched = kernel.kernel_id, False
         try:
             await km.start_kernel(**kwargs)
+            launched = True
             km.use_connection(km.provisioner.connection_info)
-            await self._connected(km, kernel_id)
+            await self._connected_first(km, kernel_id)
             self.log.info("Elastic kernel started: %s", kernel_id)
         except Exception as raised:
             error = raised
@@ -221,6 +222,8 @@ class ElasticMappingMixin(ActionsMixin, AdoptionMixin):
                     f"This server could not connect to the kernel ({type(raised).__name__}).",
                     "Look into the server's log.",
                 )
+                launched = True
+            if launched:  # else its launcher has recorded why
                 assert self.elastic is not None
                 await self.elastic.launcher.give_up(kernel_id, error)
             km.execution_state = "dead"

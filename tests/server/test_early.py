@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .tools import Cell
+from .tools import Cell, agent_of, kill
 from .world import World, template, templates, world_of
 
 KERNELS = "/elastic/api/kernels"
@@ -115,4 +115,14 @@ def test_a_start_that_failed_is_restarted_at_once(world: World) -> None:
         return cell.output
 
     assert "exit code 3" in world.run(dies()), "the server hears its new agent"
+    world.delete(f"/api/kernels/{kernel_id}")
+
+
+def test_an_agent_that_dies_at_once_is_told(world: World) -> None:
+    """Before the server is connected to it, so that it hears nothing."""
+    world.warm("work")
+    kernel_id = world.post(KERNELS, {"template": "work"})["kernel_id"]
+    kill([agent_of(world.phase(kernel_id, "Running")["pod"])])
+    assert world.phase(kernel_id, "Failed")["reason"] == "AgentLost"
+    world.until(lambda: model(world, kernel_id)["execution_state"] == "dead", "Jupyter says so")
     world.delete(f"/api/kernels/{kernel_id}")
