@@ -77,6 +77,49 @@ test('lists kernels without a notebook, attaches one, stops several at once', as
   await expect(row('two')).toHaveCount(0);
 });
 
+test('is reached by palette, menus and settings', async ({ page }) => {
+  await elastic.newNotebook('reach.ipynb');
+  await elastic.start({});
+  await expect(elastic.chip).toContainText('512 MiB');
+
+  await page.sidebar.close('left');
+  await page.locator('.jp-Notebook .jp-Cell').first().click({ button: 'right' });
+  await page.getByRole('menuitem', { name: 'Resize Elastic Kernel' }).click();
+  await expect(elastic.resizeForm).toBeVisible();
+
+  await page.evaluate(
+    () =>
+      void (window as any).jupyterapp.commands.execute(
+        'apputils:activate-command-palette'
+      )
+  );
+  const palette = page.locator('#command-palette, .lm-CommandPalette').first();
+  for (const label of [
+    'Show Elastic Panel',
+    'Start Elastic Kernel',
+    'Choose Elastic Kernel and Resources',
+    'Resize Elastic Kernel',
+    'Restart Elastic Kernel',
+    'Keep Elastic Kernel Alive',
+    'Copy Link to Such an Elastic Kernel',
+    'Stop Elastic Kernel'
+  ]) {
+    await expect(palette.getByText(label).first()).toBeAttached();
+  }
+  await page.keyboard.press('Escape');
+
+  await page.evaluate(
+    () =>
+      void (window as any).jupyterapp.commands.execute('settingeditor:open', {
+        query: 'Elastic Kernels'
+      })
+  );
+  const settings = page.locator('.jp-SettingsPanel');
+  for (const label of ['Side', 'Poll interval (s)', 'Notify of failures']) {
+    await expect(settings.getByText(label, { exact: true }).first()).toBeVisible();
+  }
+});
+
 test('offers what a link asks for, and starts nothing before consent', async ({
   page
 }) => {
