@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -161,12 +160,8 @@ class ElasticMappingMixin(ActionsMixin, AdoptionMixin):
         if kernel_id in self._kernels:
             raise KernelExists(f"There is a kernel {kernel_id} already.")
         if cwd is None:
-            # Without a path, where a plain kernel would run: the server's own directory.
-            cwd = (
-                str(self.cwd_for_path(kernel.path, env=env or {}))  # type: ignore[attr-defined]
-                if kernel.path
-                else os.getcwd()
-            )
+            # Without a path, at the root of the server's files: where a notebook there would run.
+            cwd = str(self.cwd_for_path(kernel.path, env=env or {}))  # type: ignore[attr-defined]
         km, _, _ = self.pre_start_kernel(kernel.template, {"kernel_id": kernel_id})  # type: ignore[attr-defined]
         if wait:  # whoever asked hears nothing until it runs
             km.elastic_patience = self.elastic.settings.start_timeout

@@ -130,6 +130,21 @@ def test_kernel_name_that_is_none_is_refused_and_starts_nothing(world: World) ->
     assert reply.status >= 400
 
 
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [("/api/kernels", {"name": "work"}), ("/elastic/api/kernels", {"template": "work"})],
+)
+def test_without_a_path_it_runs_at_the_root_of_the_files(
+    world: World, url: str, body: dict[str, str]
+) -> None:
+    """As for a notebook there: Lab asks for one with an empty path."""
+    started = world.post(url, body)
+    kernel_id = started.get("kernel_id") or started["id"]
+    directory = world.execute(kernel_id, "import os; os.getcwd()")
+    assert directory == repr(str((world.home / "work").resolve()))
+    world.delete(f"/elastic/api/kernels/{kernel_id}")
+
+
 # -- through a session: the notebook's wish ---------------------------------------------------
 
 
