@@ -117,8 +117,10 @@ def test_a_home_on_a_fresh_volume(desk: Desk) -> None:
         async with desk.server() as server:
             made = await server.request("POST", "/api/kernels", {"name": "team"})
             channel = await server.connect(made["id"])
-            assert await channel.execute("import os; os.getcwd()") == "'/srv/team/home'"
-            assert await channel.execute("open('a', 'w').write('kept')") == "4"
+            assert await channel.execute("import os; os.getcwd()") == "'/srv/team'"
+            assert await channel.execute("os.path.expanduser('~')") == "'/srv/team/home'"
+            written = "open(os.path.expanduser('~/a'), 'w').write('kept')"
+            assert await channel.execute(written) == "4"
 
     asyncio.run(scenario())
 
