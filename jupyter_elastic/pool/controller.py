@@ -403,11 +403,11 @@ class PoolController:
 
     def _held(self, ready: Mapping[str, int], now: float) -> set[str]:
         """Templates of which none is made now, because of starts that have no pod yet."""
-        kernels, wall = self.cluster.kernels().values(), self.clock()
+        begun = starting(self.cluster.kernels().values(), self.clock())
         return {
             name
             for name, warm in ready.items()
-            if self._courtesy[name].holds(starting(kernels, name, wall), warm, now)
+            if self._courtesy[name].holds(begun[name], warm, now)
         }
 
     def _want(self, template: Template, goal: Goal, pods: dict[str, Pod], now: float) -> Want:

@@ -8,6 +8,7 @@ long as there are warm pods for all who wait.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from ..model import WAITING_FOR_ROOM, Kernel, KernelPhase
@@ -44,13 +45,13 @@ class Courtesy:
         return now - self._since < LONGEST
 
 
-def starting(kernels: Iterable[Kernel], template: str, now: float) -> int:
-    """Starts of a template that have no pod yet, and do not wait for room; by the wall clock."""
-    return sum(
-        one.template == template
-        and one.phase is KernelPhase.STARTING
+def starting(kernels: Iterable[Kernel], now: float) -> Counter[str]:
+    """Starts that have no pod yet, and do not wait for room, by template; by the wall clock."""
+    return Counter(
+        one.template
+        for one in kernels
+        if one.phase is KernelPhase.STARTING
         and one.pod is None
         and one.reason != WAITING_FOR_ROOM
         and now < one.deadline
-        for one in kernels
     )

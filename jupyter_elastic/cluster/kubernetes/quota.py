@@ -107,8 +107,11 @@ class Quota:
 
     def capacity(self) -> Capacity:
         """The tightest of all limits, and what pods take of it."""
-        pods, classes = self._seen.pods.values(), self._classes()
-        quotas = [one for one in self._seen.quotas() if is_ours(one, classes)]
+        pods, quotas = self._seen.pods.values(), list(self._seen.quotas())
+        # Most quotas have no scope; to look at every pod for nothing is too dear.
+        scoped = any(one.spec.scope_selector.match_expressions for one in quotas)
+        classes = self._classes() if scoped else set()
+        quotas = [one for one in quotas if is_ours(one, classes)]
         counts = self._counts.read(quotas, pods, self._seen.object, time.monotonic())
         return capacity.read(self._caps, quotas, pods, counts)
 
