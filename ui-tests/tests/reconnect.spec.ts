@@ -1,5 +1,5 @@
 /** A server of its own that is killed and started again, under a page that stays. */
-import { expect, test } from '@playwright/test';
+import { expect, Locator, Page, test } from '@playwright/test';
 import * as fs from 'fs';
 import * as path from 'path';
 import { ready, runCell } from './pages';
@@ -10,9 +10,8 @@ const server = new OwnServer('lab', 40);
 test.beforeAll(() => server.start());
 test.afterAll(() => server.close());
 
-test('goes on after the server was killed and started again; no dialog stays', async ({
-  page
-}) => {
+/** Lab with a new notebook on a kernel, at the root of the server's files; resolves with its chip. */
+async function openWithKernel(page: Page): Promise<Locator> {
   await page.goto(`${server.url}/lab?reset`);
   await ready(page);
   await page.evaluate(() =>
@@ -23,6 +22,13 @@ test('goes on after the server was killed and started again; no dialog stays', a
   );
   const chip = page.locator('.jp-Elastic-chip');
   await expect(chip).toContainText('384 MiB');
+  return chip;
+}
+
+test('goes on after the server was killed and started again; no dialog stays', async ({
+  page
+}) => {
+  const chip = await openWithKernel(page);
   await runCell(page, 'x = 41');
 
   await server.end('SIGKILL');
@@ -40,15 +46,7 @@ test('goes on after the server was killed and started again; no dialog stays', a
 test('marks a cell as ended that ended meanwhile, and saves what could not be saved', async ({
   page
 }) => {
-  await page.goto(`${server.url}/lab?reset`);
-  await ready(page);
-  await page.evaluate(() =>
-    (window as any).jupyterapp.commands.execute('elastic:start-kernel', {
-      template: 'elastic-python3',
-      resources: { memory: '384Mi' }
-    })
-  );
-  await expect(page.locator('.jp-Elastic-chip')).toContainText('384 MiB');
+  await openWithKernel(page);
   const execute = (command: string): Promise<unknown> =>
     page.evaluate(
       id => void (window as any).jupyterapp.commands.execute(id).catch(() => null),
@@ -59,7 +57,6 @@ test('marks a cell as ended that ended meanwhile, and saves what could not be sa
   const isThere = (name: string) => expect.poll(() => fs.existsSync(file(name)));
   const code = [
     'import os, time',
-    `os.chdir(${JSON.stringify(server.root)})`,
     'open("begun", "w").close()',
     'while not os.path.exists("end"):',
     '    time.sleep(0.05)',
